@@ -18,3 +18,11 @@ pub const BATCH_BYTES_MAX: usize = 16 << 20;
 pub const CREDITS_PER_CORE: usize = 16384;
 /// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
 pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
+
+// config
+/// What a gRPC message may have on top of --max-request-bytes, as in etcd.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// The most that --max-request-bytes may say: what is made of a request has to fit one WAL batch.
+pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX - (1 << 20);
+/// The most cores of one kind that a member may have.
+pub const CORES_MAX: usize = 64;
