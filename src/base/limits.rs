@@ -26,3 +26,7 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
 pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX - (1 << 20);
 /// The most cores of one kind that a member may have.
 pub const CORES_MAX: usize = 64;
+
+// server
+/// Memory that an executor locks for its rings.
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;

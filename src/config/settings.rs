@@ -7,7 +7,7 @@ use super::parse::{ConfigError, Value, read_value};
 use super::table::{Class, FLAGS, Flag, find};
 use super::url::{Scheme, Url};
 use crate::base::limits;
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -18,6 +18,15 @@ const GIT_SHA: &str = match option_env!("ETCRING_GIT_SHA") {
     None => "0000000",
 };
 
+/// The machine's architecture in Go's words.
+const GO_ARCH: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "unknown"
+};
+
 /// What goes to stderr with an error of the command line.
 pub const USAGE: &str = "Usage:
 
@@ -39,15 +48,9 @@ pub const USAGE: &str = "Usage:
 
 /// The answer to --version: etcd's four lines for those who parse them, and etcring's own.
 pub fn version() -> String {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
     format!(
-        "etcd Version: {ETCD_VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none (built with Rust)\nGo OS/Arch: {}/{arch}\n\
-         etcring Version: {ETCRING_VERSION}\n",
-        std::env::consts::OS
+        "etcd Version: {ETCD_VERSION}\nGit SHA: {GIT_SHA}\nGo Version: none (built with Rust)\nGo OS/Arch: linux/{GO_ARCH}\n\
+         etcring Version: {ETCRING_VERSION}\n"
     )
 }
 

@@ -1,7 +1,7 @@
 //! URLs of members and listeners, read as etcd's `types.NewURLs` reads them.
 
 use super::go::go_quote;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// What is spoken at a URL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
