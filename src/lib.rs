@@ -5,3 +5,4 @@
 pub mod base;
 pub mod proto;
 pub mod reign;
+pub mod pages;
