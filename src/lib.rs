@@ -6,3 +6,4 @@ pub mod base;
 pub mod proto;
 pub mod reign;
 pub mod pages;
+pub mod wal;
