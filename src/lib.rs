@@ -4,4 +4,5 @@
 
 pub mod base;
 pub mod proto;
+pub mod raft;
 pub mod reign;

@@ -18,3 +18,15 @@ pub const BATCH_BYTES_MAX: usize = 16 << 20;
 pub const CREDITS_PER_CORE: usize = 16384;
 /// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
 pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
+
+// raft
+/// The most members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = 32;
+/// The most payload bytes of one append to a peer (one entry may exceed it alone).
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// The most entries of one append to a peer.
+pub const APPEND_ENTRIES_MAX: usize = 4096;
+/// Appends to one peer and group that may be under way without an acknowledgement.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// Payload bytes to one peer and group that may be under way without an acknowledgement.
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 16 << 20;
