@@ -34,6 +34,12 @@ impl Configuration {
         if configuration.is_sound() { Ok(configuration) } else { Err(Malformed) }
     }
 
+    /// The same members and shards under another version.
+    #[must_use]
+    pub fn with_version(self, version: u64) -> Configuration {
+        Configuration { version, ..self }
+    }
+
     /// The voters, lowest id first.
     pub fn voters(&self) -> &[MemberId] {
         &self.voters

@@ -1,4 +1,4 @@
-//! Raft, in two halves that know neither clock nor disk nor network: one [`Election`](election) per member, one
+//! Raft, in two halves that know neither clock nor disk nor network: one [`Election`] per member, one
 //! [`Replication`] per group (docs/striped-raft.md; terms and rules as in the raft thesis and etcd-io/raft).
 //!
 //! ```text
@@ -19,14 +19,19 @@
 //! Rank 1. The payload of an entry is the state layer's: raft knows its mark alone.
 
 mod configuration;
+mod election;
 mod following;
 mod leading;
 mod log;
+pub mod merge;
 mod message;
 mod progress;
 mod replication;
 
 pub use configuration::Configuration;
+pub use election::{
+    Awaited, Effect, Election, ElectionBody, ElectionMessage, Event, LogExtent, MergedLog, Options, Vote, What,
+};
 pub use log::{BadLog, Log, Position, Span};
 pub use message::{Append, Body, Message};
 pub use progress::{Progress, Sending};
