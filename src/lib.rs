@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod proto;
+pub mod raft;
 pub mod reign;
 pub mod pages;
 pub mod wal;

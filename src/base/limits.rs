@@ -68,3 +68,14 @@ pub const WAL_BUFFERS_KEPT: usize = 2;
 pub const WAL_BUFFER_KEPT_BYTES_MAX: usize = 2 << 20;
 /// What a new batch buffer begins with.
 pub const WAL_BUFFER_BYTES_MIN: usize = 64 << 10;
+// raft
+/// The most members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = 32;
+/// The most payload bytes of one append to a peer (one entry may exceed it alone).
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// The most entries of one append to a peer.
+pub const APPEND_ENTRIES_MAX: usize = 4096;
+/// Appends to one peer and group that may be under way without an acknowledgement.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// Payload bytes to one peer and group that may be under way without an acknowledgement.
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 16 << 20;
