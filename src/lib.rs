@@ -3,6 +3,7 @@
 //! The modules stand in ranks (ARCHITECTURE.md); a module imports only modules of a lower rank, and `tests/tidy.rs` holds them to it.
 
 pub mod base;
+pub mod config;
 pub mod proto;
 pub mod raft;
 pub mod reign;

@@ -79,3 +79,10 @@ pub const APPEND_ENTRIES_MAX: usize = 4096;
 pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 /// Payload bytes to one peer and group that may be under way without an acknowledgement.
 pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 16 << 20;
+// config
+/// What a gRPC message may have on top of --max-request-bytes, as in etcd.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// The most that --max-request-bytes may say: what is made of a request has to fit one WAL batch.
+pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX - (1 << 20);
+/// The most cores of one kind that a member may have.
+pub const CORES_MAX: usize = 64;
