@@ -4,4 +4,6 @@
 
 pub mod base;
 pub mod front;
+pub mod io;
 pub mod proto;
+pub mod runtime;

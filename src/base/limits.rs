@@ -18,3 +18,13 @@ pub const BATCH_BYTES_MAX: usize = 16 << 20;
 pub const CREDITS_PER_CORE: usize = 16384;
 /// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
 pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
+
+// runtime
+/// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
+pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
+/// Entries of each io_uring of an executor.
+pub const EXECUTOR_RING_ENTRIES: usize = 128;
+/// What is zero-filled at a time, so that other work comes in between.
+pub const FILL_SLICE_BYTES: usize = 1 << 20;
+/// Connections that the system keeps for a listener until they are accepted.
+pub const LISTEN_BACKLOG: i32 = 4096;
