@@ -9,3 +9,7 @@ pub mod raft;
 pub mod reign;
 pub mod pages;
 pub mod wal;
+pub mod front;
+pub mod io;
+pub mod proto;
+pub mod runtime;

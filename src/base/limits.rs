@@ -86,3 +86,12 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
 pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX - (1 << 20);
 /// The most cores of one kind that a member may have.
 pub const CORES_MAX: usize = 64;
+// runtime
+/// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
+pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
+/// Entries of each io_uring of an executor.
+pub const EXECUTOR_RING_ENTRIES: usize = 128;
+/// What is zero-filled at a time, so that other work comes in between.
+pub const FILL_SLICE_BYTES: usize = 1 << 20;
+/// Connections that the system keeps for a listener until they are accepted.
+pub const LISTEN_BACKLOG: i32 = 4096;
