@@ -8,9 +8,9 @@ pub mod config;
 pub mod io;
 pub mod pages;
 pub mod proto;
-pub mod server;
 pub mod raft;
 pub mod reign;
+pub mod server;
 pub mod wal;
 
 pub mod front;
