@@ -3,4 +3,7 @@
 //! The modules stand in ranks (ARCHITECTURE.md); a module imports only modules of a lower rank, and `tests/tidy.rs` holds them to it.
 
 pub mod base;
+pub mod mvcc;
+pub mod pages;
 pub mod proto;
+pub mod state;
