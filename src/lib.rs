@@ -7,3 +7,4 @@ pub mod mvcc;
 pub mod pages;
 pub mod proto;
 pub mod state;
+pub mod pages;
