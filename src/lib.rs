@@ -7,4 +7,3 @@ pub mod mvcc;
 pub mod pages;
 pub mod proto;
 pub mod state;
-pub mod pages;

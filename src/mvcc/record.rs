@@ -4,12 +4,14 @@ use bytes::Bytes;
 
 use crate::base::wire::{Malformed, Reader};
 use crate::base::{LeaseId, Revision};
+use crate::pages::VALUE_HEAD_BYTES;
 use crate::proto::mvccpb::KeyValue;
 
 const KIND_PUT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 /// A kind byte and three varints of ten bytes at most.
 const HEAD_BYTES_MAX: usize = 31;
+const _: () = assert!(HEAD_BYTES_MAX <= VALUE_HEAD_BYTES, "a cursor over heads sees every field");
 
 /// What a change did to its key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
