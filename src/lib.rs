@@ -10,9 +10,14 @@ pub mod pages;
 pub mod proto;
 pub mod raft;
 pub mod reign;
-pub mod server;
 pub mod wal;
+
+pub mod mvcc;
+
+pub mod state;
 
 pub mod front;
 
 pub mod runtime;
+
+pub mod server;

@@ -19,6 +19,9 @@ pub const CREDITS_PER_CORE: usize = 16384;
 /// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
 pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
 
+// mvcc and state
+/// The most keys that applying a range delete looks up at once.
+pub const APPLY_DELETES_BATCH: usize = 256;
 // pages
 /// The trees that one page file may hold.
 pub const TREES_MAX: usize = 8;
