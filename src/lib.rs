@@ -16,6 +16,11 @@ pub mod mvcc;
 
 pub mod state;
 
+pub mod group;
+
+pub mod coordinator;
+pub mod shard;
+
 pub mod front;
 
 pub mod runtime;

@@ -102,3 +102,39 @@ pub const EXECUTOR_RING_ENTRIES: usize = 128;
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+// group
+
+/// Page writes that one step of a checkpoint hands out.
+pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
+
+// shard
+
+/// Entries that a group applies in one round of its core's loop.
+pub const APPLY_BATCH_MAX: usize = 4096;
+/// Entries of a tree that one slice of reading, evaluating or compacting looks at.
+pub const SLICE_VISITS_MAX: u32 = 2048;
+/// Bytes of keys and values that one slice of reading gathers.
+pub const SLICE_BYTES_MAX: usize = 512 << 10;
+/// Entries that one step of an exact count looks at.
+pub const COUNT_VISITS_MAX: u32 = 1 << 20;
+/// Own segments of a WAL from which on checkpoints are made so that old ones become free.
+pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 2;
+/// Free segments that are kept to be recycled; more are removed.
+pub const WAL_FREE_KEPT_MAX: usize = 1;
+/// An idle core seals the tail of its WAL after this long.
+pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(100);
+
+// coordinator
+
+/// How often the leader looks for leases that have ended, as etcd does.
+pub const LEASE_SCAN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+/// Leases revoked after one such look, as in etcd.
+pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
+
+// pump
+
+/// Page writes of one checkpoint that are under way at one time.
+pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
+/// The most bytes of adjoining pages that are written as one.
+pub const CHECKPOINT_WRITE_BYTES_MAX: usize = 256 << 10;

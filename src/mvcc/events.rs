@@ -72,6 +72,22 @@ pub struct EventsResume {
     pub key: Bytes,
 }
 
+impl EventsResume {
+    /// As bytes that only [`EventsResume::decode`] reads.
+    pub fn encode(&self) -> Bytes {
+        KeyBuffer::change(self.change, &self.key).as_slice().to_vec().into()
+    }
+
+    /// What [`EventsResume::encode`] wrote; `None` for other bytes.
+    pub fn decode(bytes: &Bytes) -> Option<EventsResume> {
+        if bytes.len() < 12 {
+            return None;
+        }
+        let (change, key) = split_change(bytes);
+        Some(EventsResume { change, key: bytes.slice_ref(key) })
+    }
+}
+
 impl Mvcc {
     /// A slice of the events of `query`, from `resume` on (None: from the first).
     ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{FrontId, GroupId, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::base::{FrontId, GroupId, GroupSet, Index, KeyRange, LeaseId, MemberId, Revision, Term};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb;
 use crate::reign::Reign;
@@ -52,13 +52,6 @@ pub enum Read {
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
     Events(EventsRead),
-    /// What a hash at `revision` takes from this group, in (revision, operation, key) order.
-    Hash {
-        /// The revision hashed at.
-        revision: Revision,
-        /// Where to go on.
-        resume: Option<Resume>,
-    },
     /// The keys attached to a lease.
     Attached {
         /// Which lease.
@@ -126,6 +119,24 @@ pub struct Event {
     pub prev: Previous,
 }
 
+impl Event {
+    /// The event as evaluation or the store gives it; `with_prev`: its previous state was asked for.
+    pub fn of(event: crate::mvcc::Event, with_prev: bool) -> Event {
+        let prev = match event.prev {
+            Some(kv) => Previous::Kv(kv),
+            None if with_prev => Previous::None,
+            None => Previous::Unknown,
+        };
+        Event {
+            revision: event.change.revision,
+            operation: event.change.operation,
+            tombstone: event.kind == crate::mvcc::Kind::Tombstone,
+            kv: event.kv,
+            prev,
+        }
+    }
+}
+
 /// The state of a key before an event.
 #[derive(Clone, Debug)]
 pub enum Previous {
@@ -181,8 +192,13 @@ pub enum ToCore {
 /// What core 0 does: the coordinator's and group 0's part.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// A write over several shards.
-    Write(Write),
+    /// A write over several shards: those of its compares and of all its possible writes.
+    Write {
+        /// What to do.
+        write: Write,
+        /// The groups of its compares and possible writes.
+        groups: GroupSet,
+    },
     /// Grant a lease; id 0 has been replaced by a random one, the TTL has been raised to the minimum.
     LeaseGrant {
         /// Its id.
@@ -296,13 +312,6 @@ pub enum Answer {
         events: Vec<Event>,
         /// Everything up to and including this revision has been given, for the range asked for.
         through: Revision,
-        /// Where to go on; `None`: done.
-        resume: Option<Resume>,
-    },
-    /// A slice for a hash.
-    Hash {
-        /// Records to merge with the other groups'.
-        records: Vec<crate::mvcc::HashRecord>,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
@@ -447,4 +456,6 @@ pub enum Refusal {
     DiskFull,
     /// The member is stopping.
     Stopped,
+    /// The front cancelled it before anything was done.
+    Cancelled,
 }

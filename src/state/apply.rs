@@ -162,6 +162,13 @@ pub struct Touched {
     pub prev: Option<KeyValue>,
 }
 
+/// What a revocation makes of the keys attached to the lease, in key order: one operation deletes them all.
+pub fn delete_attached(keys: &[Bytes]) -> (Vec<Effect>, Vec<Touched>) {
+    let effects = keys.iter().map(|key| Effect::Delete { operation: 0, key: key.clone() }).collect();
+    let touched = keys.iter().enumerate().map(|(effect, key)| Touched { operation: 0, key: key.clone(), effect, prev: None });
+    (effects, touched.collect())
+}
+
 /// Enters a revision into the overlay, at the leader, once the revision is taken. `effects` are those decoded from the entry's
 /// payload, so that the overlay shares its memory; `touched` is what evaluation gave with them.
 pub fn enter(overlay: &mut Overlay, revision: Revision, effects: &[Effect], touched: &[Touched]) {

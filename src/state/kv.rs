@@ -134,15 +134,25 @@ impl Effect {
     }
 }
 
-/// The payload of an entry with these effects.
-pub fn encode(effects: &[Effect]) -> Bytes {
-    let mut out = Vec::with_capacity(effects.iter().map(Effect::bytes_max).sum());
+/// The most bytes that these effects take in a payload.
+pub fn encoded_bytes_max(effects: &[Effect]) -> usize {
+    effects.iter().map(Effect::bytes_max).sum()
+}
+
+/// Appends these effects to a payload.
+pub fn encode_into(effects: &[Effect], out: &mut Vec<u8>) {
     let mut last = 0;
     for effect in effects {
         assert!(effect.operation() >= last, "effects stand in the order of their operations");
         last = effect.operation();
-        effect.encode(&mut out);
+        effect.encode(out);
     }
+}
+
+/// The payload of an entry with these effects.
+pub fn encode(effects: &[Effect]) -> Bytes {
+    let mut out = Vec::with_capacity(encoded_bytes_max(effects));
+    encode_into(effects, &mut out);
     Bytes::from(out)
 }
 

@@ -12,3 +12,8 @@
 pub mod apply;
 pub mod evaluate;
 pub mod kv;
+mod meta;
+mod payload;
+
+pub use meta::{MetaEffect, MetaLoadError, MetaState};
+pub use payload::Payload;

@@ -136,6 +136,12 @@ impl Operations {
         self.0[index + 1]
     }
 
+    /// How many operations there are.
+    #[allow(clippy::len_without_is_empty, reason = "a path without operations is nothing special")]
+    pub fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
     /// The number of changes altogether. At 0 no revision is taken.
     pub fn total(&self) -> u32 {
         *self.0.last().expect("there is always the number before the first")
