@@ -3,4 +3,5 @@
 //! The modules stand in ranks (ARCHITECTURE.md); a module imports only modules of a lower rank, and `tests/tidy.rs` holds them to it.
 
 pub mod base;
+pub mod front;
 pub mod proto;
