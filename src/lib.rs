@@ -5,3 +5,4 @@
 pub mod base;
 pub mod front;
 pub mod proto;
+pub mod reign;
