@@ -4,5 +4,7 @@
 
 pub mod base;
 pub mod front;
+pub mod mvcc;
 pub mod proto;
 pub mod reign;
+pub mod shard;
