@@ -10,6 +10,9 @@ use crate::proto::mvccpb;
 use crate::reign::Reign;
 
 /// A front's name for a request that it sent to a core; the answer carries it back.
+///
+/// Every ticket is answered, once: a cancelled one too (with [`Refusal::Cancelled`] if nothing was done), and one whose reign ended.
+/// The front counts its credits by that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket {
     /// Who asked.
@@ -79,7 +82,8 @@ pub struct RangeRead {
     pub keys_only: bool,
     /// Only count.
     pub count_only: bool,
-    /// Whether the exact number of keys in the whole range is wanted in the first slice too.
+    /// Whether the exact number of keys in the whole range, whatever limit, filters and budget, is wanted too. A front asks it with
+    /// the first slice only (no `resume`), and takes the answer's `count` for the whole.
     pub with_count: bool,
     /// mod_revision bounds, inclusive; 0: none.
     pub mod_revisions: (i64, i64),
@@ -310,7 +314,8 @@ pub enum Answer {
     Events {
         /// In order.
         events: Vec<Event>,
-        /// Everything up to and including this revision has been given, for the range asked for.
+        /// Everything up to and including this revision has been given, for the range asked for. Below the `from` asked for: nothing
+        /// yet (a slice may end within a revision, and a member that follows may not have applied so far).
         through: Revision,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
@@ -374,7 +379,8 @@ pub enum WriteResponse {
     Delete {
         /// How many keys.
         deleted: i64,
-        /// What they were, if it was asked for, in key order.
+        /// What they were, if it was asked for, in key order. A plain delete over several shards leaves them out: the front reads them
+        /// at (its revision, no operation of it).
         prevs: Vec<mvccpb::KeyValue>,
     },
     /// To a txn.
@@ -423,7 +429,7 @@ pub enum OpResponse {
 pub struct RangeSlice {
     /// The keys that passed, values included unless keys_only.
     pub kvs: Vec<mvccpb::KeyValue>,
-    /// With count_only or with_count: keys in the range at that point (in the part walked by this slice; slices add up).
+    /// With count_only: keys in the part of the range walked by this slice (slices add up). With with_count: keys in the whole range.
     pub count: u64,
     /// Where to go on; `None`: the range is done.
     pub resume: Option<Resume>,
