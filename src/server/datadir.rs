@@ -15,7 +15,8 @@
 //!   in a `new` directory nothing was ever acknowledged, in a `started` one missing files are damage.
 //! - Whoever creates, renames or removes a file syncs its directory before he relies on it.
 
-use crate::base::{CoreId, GroupId, RunNumber, SegmentSequence};
+use crate::base::GroupId;
+use crate::wal::SegmentName;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -114,12 +115,8 @@ pub enum Stage {
 /// A segment file of the write-ahead log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SegmentFile {
-    /// The start that wrote it.
-    pub run: RunNumber,
-    /// The shard core, in that run.
-    pub core: CoreId,
-    /// Its place in the log of that run and core.
-    pub sequence: SegmentSequence,
+    /// Which.
+    pub name: SegmentName,
     /// Where it is.
     pub path: PathBuf,
     /// Its length.
@@ -182,8 +179,8 @@ impl Paths {
     }
 
     /// The file of a segment.
-    pub fn segment(&self, run: RunNumber, core: CoreId, sequence: SegmentSequence) -> PathBuf {
-        self.wal.join(segment_name(run, core, sequence))
+    pub fn segment(&self, name: SegmentName) -> PathBuf {
+        self.wal.join(name.to_string())
     }
 
     /// The file of a group's pages.
@@ -191,7 +188,7 @@ impl Paths {
         self.root.join(pages_name(group))
     }
 
-    /// Files of one block that was written through O_DIRECT, one per directory: what is to be opened first on a device.
+    /// A file per directory that `probe_direct_io` may write its block to.
     pub fn blocks(&self) -> [PathBuf; 2] {
         [self.root.join(BLOCK_FILE), self.wal.join(BLOCK_FILE)]
     }
@@ -210,8 +207,8 @@ impl Paths {
             }
         }
         for (name, path, bytes) in files_in(&self.wal)? {
-            match read_segment_name(&name) {
-                Some((run, core, sequence)) => listing.segments.push(SegmentFile { run, core, sequence, path, bytes }),
+            match SegmentName::parse(&name) {
+                Some(name) => listing.segments.push(SegmentFile { name, path, bytes }),
                 None if name == LOCK_FILE || name == BLOCK_FILE => {}
                 None => listing.others.push(path),
             }
@@ -327,19 +324,6 @@ impl DataDir {
     }
 }
 
-/// The name of a segment's file.
-pub fn segment_name(run: RunNumber, core: CoreId, sequence: SegmentSequence) -> String {
-    format!("{:016x}-{:04x}-{:016x}.wal", run.get(), core.get(), sequence.get())
-}
-
-/// What a segment's name says; `None` for any other name.
-pub fn read_segment_name(name: &str) -> Option<(RunNumber, CoreId, SegmentSequence)> {
-    let mut fields = name.strip_suffix(".wal")?.split('-');
-    let (run, core, sequence) = (hex(fields.next()?, 16)?, hex(fields.next()?, 4)?, hex(fields.next()?, 16)?);
-    fields.next().is_none().then_some(())?;
-    Some((RunNumber(run), CoreId(u16::try_from(core).ok()?), SegmentSequence(sequence)))
-}
-
 /// The name of a group's page file.
 pub fn pages_name(group: GroupId) -> String {
     format!("group-{:03}.pages", group.get())
@@ -439,6 +423,8 @@ pub(crate) use tests::TestDir;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{CoreId, RunNumber, SegmentSequence};
+    use crate::wal::WalId;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A directory of a test's own, removed at its end.
@@ -466,19 +452,6 @@ mod tests {
 
     #[test]
     fn names_read_back_as_written() {
-        let name = segment_name(RunNumber(0x1f), CoreId(3), SegmentSequence(1));
-        assert_eq!(name, "000000000000001f-0003-0000000000000001.wal");
-        assert_eq!(read_segment_name(&name), Some((RunNumber(0x1f), CoreId(3), SegmentSequence(1))));
-        for wrong in [
-            "0000000000000000-0000000000000000.wal",
-            "000000000000001F-0003-0000000000000001.wal",
-            "000000000000001f-0003-0000000000000001.wal.tmp",
-            "1f-3-1.wal",
-            "000000000000001f-0003-0000000000000001-0.wal",
-            "",
-        ] {
-            assert_eq!(read_segment_name(wrong), None, "{wrong}");
-        }
         assert_eq!(pages_name(GroupId(7)), "group-007.pages");
         assert_eq!(read_pages_name("group-064.pages"), Some(GroupId(64)));
         for wrong in ["group-7.pages", "group-0007.pages", "group-+07.pages", "group-007.page", "group-.pages"] {
@@ -506,13 +479,17 @@ mod tests {
         let wal = dir.path().join("wal");
         let opened = DataDir::open(dir.path(), Some(&wal)).unwrap();
         let paths = opened.paths();
-        let segment = |run, core, sequence| paths.segment(RunNumber(run), CoreId(core), SegmentSequence(sequence));
+        let segment = |run, core, sequence| {
+            let wal = WalId { run: RunNumber(run), core: CoreId(core) };
+            paths.segment(SegmentName { wal, sequence: SegmentSequence(sequence) })
+        };
         for path in [segment(2, 0, 1), segment(1, 1, 9), segment(1, 0, 10), wal.join("x.tmp"), paths.pages(GroupId(1))] {
             fs::write(path, "12345").unwrap();
         }
         fs::create_dir(wal.join("000000000000001f-0003-0000000000000001.wal")).unwrap();
         let listing = paths.list().unwrap();
-        let order: Vec<_> = listing.segments.iter().map(|s| (s.run.get(), s.core.get(), s.sequence.get(), s.bytes)).collect();
+        let order: Vec<_> =
+            listing.segments.iter().map(|s| (s.name.wal.run.0, s.name.wal.core.0, s.name.sequence.0, s.bytes)).collect();
         assert_eq!(order, [(1, 0, 10, 5), (1, 1, 9, 5), (2, 0, 1, 5)]);
         assert_eq!((listing.pages.len(), listing.pages[0].group), (1, GroupId(1)));
         assert_eq!(listing.others, [wal.join("x.tmp")]);

@@ -35,7 +35,7 @@ pub enum Problem {
     IoUring(io::Error),
     /// The limit of locked memory, in bytes, and what this many executors need.
     LockedMemory {
-        /// The hard limit.
+        /// The limit, raised as far as it may be.
         limit: u64,
         /// What is needed.
         needed: u64,
@@ -151,20 +151,16 @@ fn explain_io_uring(error: io::Error, disabled: Option<u32>) -> Problem {
     }
 }
 
-/// Raises the soft limit of locked memory to what this many executors need, and the hard one where that is allowed.
+/// Raises the soft limit of locked memory to the hard one, and both to what this many executors need where that is allowed.
 ///
 /// # Errors
 /// [`Problem::LockedMemory`].
 pub fn raise_locked_memory(executors: u64) -> Result<(), Problem> {
     let needed = LOCKED_BYTES_PER_EXECUTOR * executors.max(1);
     let Some((soft, hard)) = limit_of(libc::RLIMIT_MEMLOCK) else { return Ok(()) };
-    if soft >= needed || set_limit(libc::RLIMIT_MEMLOCK, hard.max(needed), hard.max(needed)) {
-        return Ok(());
-    }
-    if hard >= needed && set_limit(libc::RLIMIT_MEMLOCK, hard, hard) {
-        return Ok(());
-    }
-    Err(Problem::LockedMemory { limit: hard, needed })
+    let raised = [hard.max(needed), hard].into_iter().find(|limit| set_limit(libc::RLIMIT_MEMLOCK, *limit, *limit));
+    let limit = raised.unwrap_or(soft);
+    if limit >= needed { Ok(()) } else { Err(Problem::LockedMemory { limit, needed }) }
 }
 
 /// Raises the soft limit of open files to the hard one; answers with the limit that holds now.
@@ -189,7 +185,8 @@ fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> bool 
     unsafe { libc::setrlimit(resource, &limit) == 0 }
 }
 
-/// Writes one block through O_DIRECT, syncs it and reads it back. The file stays: it is what is to be opened first on its device.
+/// Writes one block through O_DIRECT, syncs it and reads it back. The file stays, so that a full disk
+/// does not keep a member from its next start.
 ///
 /// # Errors
 /// The directory cannot be written to, or not directly.
