@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ const (
 	journalStream = -1 // the number of the stream that carries the journal
 	probeStream   = -2 // the number of a stream that tells when watches have caught up
 	drainDeadline = callDeadline
+	lostPatience  = 2 * time.Second // how long after a lost stream a server may take to be gone
 )
 
 // A real etcd and the server under test, fed with the same steps.
@@ -107,7 +109,7 @@ func (p *pair) learn(a answer) {
 
 func (p *pair) checkAlive(s step) *difference {
 	for _, c := range []*session{p.peer, p.candidate} {
-		if c.server.isGone() {
+		if c.server.isGone() || c.lostStream() && c.server.endsWithin(lostPatience) {
 			return &difference{step: s, why: c.server.kind.name + " has ended by itself:\n" + c.server.recentLog()}
 		}
 	}
@@ -150,21 +152,25 @@ func (p *pair) do(s step) *difference {
 }
 
 func (p *pair) call(s step) *difference {
-	// What is in flight when a compaction comes is a matter of time: whether a watch still gets its events, and the previous values with them.
-	if s.method == "KV/Compact" {
-		if d := p.drain(s); d != nil {
-			return d
-		}
-		if d := p.catchUp(s); d != nil {
-			return d
-		}
-	}
-	revision := int64(0)
 	if request, ok := s.message.(*pb.CompactionRequest); ok {
-		revision = p.meaning.number(request.Revision)
+		return p.compact(s, request)
 	}
-	a, d := p.both(s, s.message, func(c *session, request proto.Message) answer { return c.call(s.method, request) })
-	if d != nil || s.method != "KV/Compact" || a.code != codes.OK {
+	_, d := p.both(s, s.message, func(c *session, request proto.Message) answer { return c.call(s.method, request) })
+	return d
+}
+
+func (p *pair) compact(s step, request *pb.CompactionRequest) *difference {
+	// What is in flight when a compaction comes is a matter of time: whether a watch still gets its events, and the previous values with them.
+	if d := p.drain(s); d != nil {
+		return d
+	}
+	if d := p.catchUp(s); d != nil {
+		return d
+	}
+	revision := p.model.safeCompaction(p.meaning.number(request.Revision))
+	request = &pb.CompactionRequest{Revision: revision, Physical: request.Physical}
+	a, d := p.both(s, request, func(c *session, request proto.Message) answer { return c.call(s.method, request) })
+	if d != nil || a.code != codes.OK {
 		return d
 	}
 	p.meaning.compacted = revision
@@ -271,11 +277,14 @@ func (p *pair) drain(s step) *difference {
 		}
 	}
 	for _, c := range []*session{p.peer, p.candidate} {
+		if d := p.checkAlive(s); d != nil {
+			return d
+		}
 		if d := checkFaults(s, c); d != nil {
 			return d
 		}
 	}
-	return p.checkAlive(s)
+	return nil
 }
 
 // Every revision has events, so the journal is complete when its last event is of the current revision. etcd never splits a revision.

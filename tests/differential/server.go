@@ -166,6 +166,15 @@ func (s *server) isGone() bool {
 	}
 }
 
+func (s *server) endsWithin(limit time.Duration) bool {
+	select {
+	case <-s.exited:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
 // Asks the server to stop and waits for it. An error if it does not, or if it ends with another code than 0.
 func (s *server) terminate() error {
 	s.process.Process.Signal(syscall.SIGTERM)

@@ -280,6 +280,18 @@ func (c *session) requestNoProgress(number int) answer {
 	return a
 }
 
+func (c *session) lostStream() bool {
+	for _, w := range c.watches {
+		w.mu.Lock()
+		ended := w.ended
+		w.mu.Unlock()
+		if ended != nil {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *watchStream) why(text string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
