@@ -7,8 +7,6 @@ pub mod base;
 pub mod config;
 pub mod io;
 pub mod pages;
-pub mod front;
-pub mod mvcc;
 pub mod proto;
 pub mod raft;
 pub mod reign;
@@ -28,4 +26,3 @@ pub mod front;
 pub mod runtime;
 
 pub mod server;
-pub mod shard;
