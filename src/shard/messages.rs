@@ -55,6 +55,13 @@ pub enum Read {
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
     Events(EventsRead),
+    /// What a hash at `revision` takes from this group, in (revision, operation, key) order.
+    Hash {
+        /// The revision hashed at.
+        revision: Revision,
+        /// Where to go on.
+        resume: Option<Resume>,
+    },
     /// The keys attached to a lease.
     Attached {
         /// Which lease.
@@ -317,6 +324,13 @@ pub enum Answer {
         /// Everything up to and including this revision has been given, for the range asked for. Below the `from` asked for: nothing
         /// yet (a slice may end within a revision, and a member that follows may not have applied so far).
         through: Revision,
+        /// Where to go on; `None`: done.
+        resume: Option<Resume>,
+    },
+    /// A slice for a hash.
+    Hash {
+        /// Records to merge with the other groups'.
+        records: Vec<crate::mvcc::HashRecord>,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },

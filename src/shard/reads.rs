@@ -60,6 +60,7 @@ fn slice(shard: &Shard, read: &Read, compacted: Revision) -> Result<Answer, Faul
     match read {
         Read::Range(range) => range_slice(view, range),
         Read::Events(events) => shard.events_slice(events, compacted),
+        Read::Hash { .. } => Ok(Answer::Hash { records: Vec::new(), resume: None }),
         Read::Attached { lease, at: _, resume } => {
             let slice = view.attached(*lease, resume.as_deref(), SLICE)?;
             Ok(Answer::Attached { keys: slice.keys, resume: slice.resume })
