@@ -35,5 +35,3 @@ pub use overlay::{Overlay, OverlayPut};
 pub use read::{Chunk, Counted, Filters, RangeQuery, View};
 pub use record::{KeyState, Kind, PutFields, Value};
 pub use store::{Applying, Mvcc};
-mod standin;
-pub use standin::{HashMerger, HashRecord};

@@ -16,6 +16,6 @@ mod disk;
 mod executor;
 mod queues;
 
-pub use disk::CoreDisk;
-pub use executor::{Executor, ExecutorParts};
-pub use queues::{Envelope, Mailbox, Queues};
+pub use disk::{CoreDisk, Report};
+pub use executor::{Ended, Executor, ExecutorParts};
+pub use queues::{Bell, Batch, Envelope, Homes, Queues};
