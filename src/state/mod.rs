@@ -12,3 +12,8 @@
 pub mod apply;
 pub mod evaluate;
 pub mod kv;
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod naive;
