@@ -22,6 +22,8 @@ pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
 // mvcc and state
 /// The most keys that applying a range delete looks up at once.
 pub const APPLY_DELETES_BATCH: usize = 256;
+/// The most changes that a slice of compaction looks up at once.
+pub const COMPACT_BATCH: usize = 64;
 // pages
 /// The trees that one page file may hold.
 pub const TREES_MAX: usize = 8;

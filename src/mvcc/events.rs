@@ -138,7 +138,7 @@ impl Mvcc {
     /// The event of one entry of REVISIONS.
     fn event(&self, query: &EventsQuery, change: Change, key: &[u8], kind: &[u8]) -> Result<Event, Fault> {
         let user_key = Bytes::copy_from_slice(key);
-        if kind == [Kind::Tombstone.byte()] {
+        if Kind::of_stored(kind) == Kind::Tombstone {
             let prev = self.prev_of(query, key, change, false)?;
             return Ok(Event::tombstone(change, user_key, prev));
         }

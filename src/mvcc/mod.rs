@@ -19,7 +19,9 @@
 //! - What a read below the compaction floor would see is not defined; from the floor up it never changes.
 
 mod change;
+mod compact;
 mod events;
+pub mod hash;
 mod key;
 mod leases;
 mod overlay;
@@ -29,6 +31,7 @@ mod store;
 mod walk;
 
 pub use change::{At, Budget, Change, Span};
+pub use compact::{Compacted, Compaction};
 pub use events::{Event, EventChunk, EventsQuery, EventsResume};
 pub use leases::Attached;
 pub use overlay::{Overlay, OverlayPut};

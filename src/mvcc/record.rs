@@ -31,7 +31,13 @@ impl Kind {
         }
     }
 
-    pub(crate) fn of_byte(byte: u8) -> Result<Kind, Malformed> {
+    /// What REVISIONS stores for a change.
+    pub(crate) fn of_stored(stored: &[u8]) -> Kind {
+        let kind = stored.first().copied().ok_or(Malformed).and_then(Kind::of_byte);
+        kind.expect("a checked page holds well-formed changes")
+    }
+
+    fn of_byte(byte: u8) -> Result<Kind, Malformed> {
         match byte {
             KIND_PUT => Ok(Kind::Put),
             KIND_TOMBSTONE => Ok(Kind::Tombstone),

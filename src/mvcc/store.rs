@@ -41,9 +41,10 @@ pub struct Applying {
 }
 
 /// What a key's newest version was before a change.
-struct Prior {
-    change: Change,
-    weight: u32,
+pub(crate) struct Prior {
+    pub(crate) change: Change,
+    pub(crate) kind: Kind,
+    pub(crate) weight: u32,
     lease: LeaseId,
 }
 
@@ -71,6 +72,16 @@ impl Mvcc {
     /// The highest revision of which a change is, or may be, in the store.
     pub fn applied(&self) -> Revision {
         self.applied
+    }
+
+    /// How many versions the store holds, tombstones included.
+    pub fn changes(&self) -> u64 {
+        self.store.len(REVISIONS).entries
+    }
+
+    /// How many keys live in the store.
+    pub fn keys(&self) -> u64 {
+        self.store.len(KEYS).weight
     }
 
     /// Begins to apply `revision`, or goes on with it. Revisions are applied in their order, each to its end.
@@ -129,7 +140,7 @@ impl Mvcc {
     }
 
     /// The version of `key` before `change`; the same when the change itself is there already.
-    fn prior(&self, key: &[u8], change: Change) -> Result<Option<Prior>, Fault> {
+    pub(crate) fn prior(&self, key: &[u8], change: Change) -> Result<Option<Prior>, Fault> {
         let sought = KeyBuffer::newest_seen(key, At::before_change(change));
         let sought = sought.as_slice();
         let mut cursor = self.store.cursor(KEYS).heads();
@@ -139,8 +150,10 @@ impl Mvcc {
         if escaped != split_version(sought).0 {
             return Ok(None);
         }
-        let lease = parse(value).map_or(LeaseId::NONE, |fields| fields.lease);
-        Ok(Some(Prior { change: found, weight, lease }))
+        let record = parse(value);
+        let lease = record.map_or(LeaseId::NONE, |fields| fields.lease);
+        let kind = if record.is_some() { Kind::Put } else { Kind::Tombstone };
+        Ok(Some(Prior { change: found, kind, weight, lease }))
     }
 
     /// Whether the weights of KEYS say what is alive at `at`, the overlay apart: nothing above it is applied, nothing half applied.

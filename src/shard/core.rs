@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::base::{ClusterId, CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, MemberId, Revision, Term};
 use crate::coordinator::Chief;
 use crate::group::{CheckpointPolicy, Replica, Stamp};
-use crate::mvcc::Overlay;
+use crate::mvcc::{Compaction, Overlay};
 use crate::pages::{Fault, PageId, PageWrite};
 use crate::reign::{Board, Reign, Seat};
 use crate::state::evaluate::{Memo, Path};
@@ -88,6 +88,10 @@ pub struct Shard {
     pub(super) queue: VecDeque<QueuedWrite>,
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Vec<Waiting>>,
+    /// Reads that wait for applying.
+    pub(super) after_apply: Vec<(Ticket, Read)>,
+    /// The compaction that is being sliced.
+    pub(super) slicing: Option<Compaction>,
     /// The barrier of this term, until a quorum has it.
     pub(super) barrier: Option<Index>,
     /// Whether applying waits for a page.
@@ -343,6 +347,8 @@ impl Shard {
             compaction_waits: Vec::new(),
             queue: VecDeque::new(),
             waiting: HashMap::new(),
+            after_apply: Vec::new(),
+            slicing: None,
             barrier: None,
             apply_waits: false,
             slice_waits: false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{FrontId, GroupId, GroupSet, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::mvcc::{HashEntry, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb;
 use crate::reign::Reign;
@@ -55,10 +56,12 @@ pub enum Read {
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
     Events(EventsRead),
-    /// What a hash at `revision` takes from this group, in (revision, operation, key) order.
+    /// Whether the group has anything in the keep set of a hash; asked of all groups before the first is hashed.
+    HashKept(HashQuery),
+    /// What a hash takes from this group, in (revision, operation, key) order.
     Hash {
-        /// The revision hashed at.
-        revision: Revision,
+        /// What is hashed.
+        query: HashQuery,
         /// Where to go on.
         resume: Option<Resume>,
     },
@@ -327,10 +330,12 @@ pub enum Answer {
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
+    /// Whether the group has anything in the keep set.
+    HashKept(bool),
     /// A slice for a hash.
     Hash {
-        /// Records to merge with the other groups'.
-        records: Vec<crate::mvcc::HashRecord>,
+        /// Entries to merge with the other groups'.
+        entries: Vec<HashEntry>,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },

@@ -1,13 +1,17 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
-use crate::base::limits::{APPLY_BATCH_MAX, SLICE_VISITS_MAX};
+use crate::base::limits::{APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Revision};
 use crate::group::{Applied, ApplyError, CheckpointStep, Machine};
+use crate::mvcc::{Budget, Compacted, Compaction};
 use crate::pages::{Fault, PageWrite};
 
 use super::core::{Core, Waiting};
 use super::effects::{DiskEffect, Effect};
 use super::events::CoreMessage;
+
+/// How much one slice of a compaction looks at.
+const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
 
 impl Core {
     /// Pages were read: what waited for them goes on.
@@ -52,6 +56,11 @@ impl Core {
             Err(ApplyError::Malformed(index)) => {
                 return effects
                     .push(Effect::Fatal(format!("entry {index} of group {group}'s log holds no payload of this program")));
+            }
+        }
+        if !self.shards[place].after_apply.is_empty() {
+            for (ticket, read) in std::mem::take(&mut self.shards[place].after_apply) {
+                self.read(group, ticket, read, effects);
             }
         }
         for entry in applied {
@@ -129,8 +138,22 @@ impl Core {
         if done >= floor || shard.slice_waits || self.board.lowest_read() < floor {
             return;
         }
-        shard.replica.set_sliced(floor);
-        let _ = effects;
+        let Machine::Keys(mvcc) = &mut shard.replica.machine else { return shard.replica.set_sliced(floor) };
+        if shard.slicing.as_ref().is_none_or(|s| s.floor() != floor) {
+            shard.slicing = Some(Compaction::new(done, floor));
+        }
+        let slicing = shard.slicing.as_mut().expect("begun above");
+        match mvcc.compact_slice(slicing, SLICE) {
+            Ok(Compacted::Part) => {}
+            Ok(Compacted::Whole) => {
+                shard.slicing = None;
+                shard.replica.set_sliced(floor);
+            }
+            Err(fault) => {
+                shard.slice_waits = true;
+                shard.wait_for(fault, Waiting::Slice, effects);
+            }
+        }
     }
 
     /// Tells core 0 up to where nothing removable is left on disk.

@@ -1,9 +1,11 @@
 //! Reading slices of a group's keys at a revision: the store, and over it what is evaluated and not yet applied.
 
+use bytes::Bytes;
+
 use crate::base::limits::{COUNT_VISITS_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
 use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
 use crate::group::Machine;
-use crate::mvcc::{At, Budget, EventsQuery, EventsResume, Filters, RangeQuery, Span, View};
+use crate::mvcc::{AnyKept, At, Budget, EventsQuery, EventsResume, Filters, HashQuery, Mvcc, RangeQuery, Span, View};
 use crate::pages::Fault;
 
 use super::core::{Core, Shard, Waiting};
@@ -20,6 +22,12 @@ impl Core {
             return self.answer(ticket, Leave::Now, Answer::Refused(Refusal::NotLeader), effects);
         };
         let shard = &mut self.shards[place];
+        if let Read::HashKept(query) = read
+            && shard.applied_through() < query.revision
+        {
+            // A hash is of what is applied: it waits for that.
+            return shard.after_apply.push((ticket, read));
+        }
         match slice(shard, &read, self.board.compact_floor()) {
             Ok(answer) => self.answer(ticket, Leave::Now, answer, effects),
             Err(fault) => shard.wait_for(fault, Waiting::Read { ticket, read }, effects),
@@ -60,7 +68,12 @@ fn slice(shard: &Shard, read: &Read, compacted: Revision) -> Result<Answer, Faul
     match read {
         Read::Range(range) => range_slice(view, range),
         Read::Events(events) => shard.events_slice(events, compacted),
-        Read::Hash { .. } => Ok(Answer::Hash { records: Vec::new(), resume: None }),
+        Read::HashKept(query) => shard.hash_kept(*query),
+        Read::Hash { query, resume } => {
+            let resume = resume.as_ref().and_then(EventsResume::decode);
+            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), SLICE)?;
+            Ok(Answer::Hash { entries: chunk.entries, resume: chunk.resume.map(|place| place.encode()) })
+        }
         Read::Attached { lease, at: _, resume } => {
             let slice = view.attached(*lease, resume.as_deref(), SLICE)?;
             Ok(Answer::Attached { keys: slice.keys, resume: slice.resume })
@@ -106,23 +119,38 @@ fn span(range: &KeyRange) -> Span {
 }
 
 impl Shard {
+    fn mvcc(&self) -> &Mvcc {
+        let Machine::Keys(mvcc) = &self.replica.machine else { unreachable!("group 0 has no keys") };
+        mvcc
+    }
+
+    fn hash_kept(&self, query: HashQuery) -> Result<Answer, Fault> {
+        let mut resume: Option<Bytes> = None;
+        loop {
+            match self.mvcc().any_kept(query, resume.as_deref(), Budget::UNLIMITED)? {
+                AnyKept::Yes => return Ok(Answer::HashKept(true)),
+                AnyKept::No => return Ok(Answer::HashKept(false)),
+                AnyKept::From(key) => resume = Some(key),
+            }
+        }
+    }
+
     /// Changes come from what is applied: a slice goes as far as this group has applied everything.
     fn events_slice(&self, read: &EventsRead, compacted: Revision) -> Result<Answer, Fault> {
-        let Machine::Keys(mvcc) = &self.replica.machine else { unreachable!("group 0 has no keys") };
         let to = read.to.min(self.applied_through());
         if to < read.from {
             return Ok(Answer::Events { events: Vec::new(), through: Revision(read.from.0 - 1), resume: None });
         }
         let query = EventsQuery { from: read.from, to, span: span(&read.range), with_prev: read.prev_kv, compacted };
         let resume = read.resume.as_ref().and_then(|bytes| EventsResume::decode(bytes));
-        let chunk = mvcc.events(&query, resume.as_ref(), SLICE)?;
+        let chunk = self.mvcc().events(&query, resume.as_ref(), SLICE)?;
         let through = chunk.resume.as_ref().map_or(to, |place| Revision(place.change.revision.0 - 1));
         let events = chunk.events.into_iter().map(|e| Event::of(e, read.prev_kv)).collect();
         Ok(Answer::Events { events, through, resume: chunk.resume.map(|place| place.encode()) })
     }
 
     /// Everything of this group up to here is applied, whatever it took or may take.
-    fn applied_through(&self) -> Revision {
+    pub(super) fn applied_through(&self) -> Revision {
         match self.replica.raft.log().entry(self.replica.applied().next()) {
             Some(entry) => Revision(entry.mark.counts_as().0 - u64::from(entry.mark.revision().is_some())),
             None => Revision::MAX,

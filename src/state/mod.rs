@@ -17,3 +17,8 @@ mod payload;
 
 pub use meta::{MetaEffect, MetaLoadError, MetaState};
 pub use payload::Payload;
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod naive;
