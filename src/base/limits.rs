@@ -99,7 +99,7 @@ pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 /// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
 pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
 /// Entries of each io_uring of an executor.
-pub const EXECUTOR_RING_ENTRIES: usize = 128;
+pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 /// What is zero-filled at a time, so that other work comes in between.
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
