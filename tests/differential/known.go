@@ -9,6 +9,7 @@ import "strings"
 //	                          or ignore_lease ends etcd 3.7.1 in a panic; so it is never sent (generateTxn takes care)
 //	compaction-at-put-again   a txn that deletes a key and then puts it (through a hole in the duplicate-key rules), then a compaction at exactly that
 //	                          revision: etcd 3.7.1 loses the put, and ends when the key is next read; so it is never sent (model.safeCompaction)
+//	unknown-alarm-action      an Alarm request whose action is none of the three ends etcd 3.7.1 in a panic; so it is never sent
 //
 // Not differences but freedom of etcd itself, which differs from run to run; the program settles it before it compares:
 // the order of keys that are equal in an unstable sort (settleTies), the order of leases that expire at about the same time and of a lease's keys,

@@ -17,11 +17,13 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -37,6 +39,7 @@ type options struct {
 	corpus         string
 	only           string
 	failures       int
+	jobs           int
 	shrinkAttempts int
 	shrinkTime     time.Duration
 	directory      string
@@ -58,6 +61,7 @@ func main() {
 	flag.StringVar(&o.corpus, "corpus", "yes", "the scripts: `yes`, no, or only")
 	flag.StringVar(&o.only, "only", "", "run only the scripts whose name holds this")
 	flag.IntVar(&o.failures, "failures", 1, "stop after so many failures; 0: never")
+	flag.IntVar(&o.jobs, "jobs", 2, "sequences to run at the same time, each on its own servers")
 	flag.IntVar(&o.shrinkAttempts, "shrink-attempts", 150, "runs that shrinking one sequence may take; 0: do not shrink")
 	flag.DurationVar(&o.shrinkTime, "shrink-time", 3*time.Minute, "time that shrinking one sequence may take")
 	flag.StringVar(&o.directory, "dir", os.TempDir(), "where the servers' data goes")
@@ -72,6 +76,7 @@ func run(o options) int {
 		fmt.Fprintln(os.Stderr, "differential: -server PATH is needed (or -server self); see -help")
 		return 2
 	}
+	o.jobs = max(o.jobs, 1)
 	root, err := os.MkdirTemp(o.directory, "differential-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "differential:", err)
@@ -171,6 +176,7 @@ type runner struct {
 	options        options
 	root           string
 	peer           serverKind
+	mu             sync.Mutex // guards what follows
 	passed, failed int
 	broken         bool // a server could not even be started
 }
@@ -190,42 +196,65 @@ func (r *runner) candidate(kind serverKind, seeds []uint64) bool {
 			sequences = append(sequences, sequence{name: fmt.Sprint("seed ", seed), steps: generate(seed, r.options.requests)})
 		}
 	}
-	servers := newPool(r.peer, kind, r.root)
+	servers := newPool(r.peer, kind, r.root, r.options.jobs+1)
 	defer servers.close()
-	for _, sequence := range sequences {
-		if !r.sequence(servers, kind, sequence) {
-			return false
-		}
+	queue := make(chan sequence)
+	var workers sync.WaitGroup
+	for range r.options.jobs {
+		workers.Go(func() {
+			for sequence := range queue {
+				if r.mayGoOn() {
+					r.sequence(servers, kind, sequence)
+				}
+			}
+		})
 	}
-	return true
+	for _, sequence := range sequences {
+		queue <- sequence
+	}
+	close(queue)
+	workers.Wait()
+	return r.mayGoOn()
 }
 
-func (r *runner) sequence(servers *pool, kind serverKind, sequence sequence) bool {
+func (r *runner) mayGoOn() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.broken && (r.options.failures == 0 || r.failed < r.options.failures)
+}
+
+func (r *runner) sequence(servers *pool, kind serverKind, sequence sequence) {
 	name := kind.name + ", " + sequence.name
 	began := time.Now()
 	found, err := servers.run(sequence.steps, r.options.trace)
-	if err != nil {
-		fmt.Printf("FAIL  %s: %v\n", name, err)
+	var text strings.Builder
+	switch {
+	case err != nil:
+		fmt.Fprintf(&text, "FAIL  %s: %v\n", name, err)
+	case found != nil:
+		fmt.Fprintf(&text, "FAIL  %s\n%s", name, found)
+		if r.options.shrinkAttempts > 0 {
+			r.shrink(&text, servers, sequence.steps, found)
+		}
+	case r.options.verbose:
+		fmt.Fprintf(&text, "ok    %s (%d steps, %.1f s)\n", name, len(sequence.steps), time.Since(began).Seconds())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Print(text.String())
+	r.broken = r.broken || err != nil
+	if err != nil || found != nil {
 		r.failed++
-		r.broken = true
-		return false
-	}
-	if found == nil {
+	} else {
 		r.passed++
-		if r.options.verbose {
-			fmt.Printf("ok    %s (%d steps, %.1f s)\n", name, len(sequence.steps), time.Since(began).Seconds())
-		}
-		return true
 	}
-	r.failed++
-	fmt.Printf("FAIL  %s\n%s", name, found)
-	if r.options.shrinkAttempts > 0 {
-		steps, shrunk := shrink(servers, sequence.steps, found, r.options.shrinkAttempts, r.options.shrinkTime)
-		fmt.Printf("shortest sequence found, %d steps:\n", len(steps))
-		for i, step := range steps {
-			fmt.Printf("  %3d  %s\n", i, step)
-		}
-		fmt.Printf("with it the difference is %s", shrunk)
+}
+
+func (r *runner) shrink(text io.Writer, servers *pool, steps []step, found *difference) {
+	steps, shrunk := shrink(servers, steps, found, r.options.shrinkAttempts, r.options.shrinkTime)
+	fmt.Fprintf(text, "shortest sequence found, %d steps:\n", len(steps))
+	for i, step := range steps {
+		fmt.Fprintf(text, "  %3d  %s\n", i, step)
 	}
-	return r.options.failures == 0 || r.failed < r.options.failures
+	fmt.Fprintf(text, "with it the difference is %s", shrunk)
 }

@@ -13,7 +13,7 @@ type sequence struct {
 	extra []string // arguments for both servers
 }
 
-// Makes pairs of fresh servers. The next pair starts while the one before is in use, because starting takes longer than most runs.
+// Makes pairs of fresh servers. The next ones start while those before are in use, because starting, which is mostly waiting, takes longer than most runs.
 type pool struct {
 	peer, candidate serverKind
 	root            string
@@ -25,9 +25,11 @@ type startedPair struct {
 	err             error
 }
 
-func newPool(peer, candidate serverKind, root string) *pool {
-	p := &pool{peer: peer, candidate: candidate, root: root, next: make(chan startedPair, 1)}
-	p.prepare()
+func newPool(peer, candidate serverKind, root string, ahead int) *pool {
+	p := &pool{peer: peer, candidate: candidate, root: root, next: make(chan startedPair, ahead)}
+	for range ahead {
+		p.prepare()
+	}
 	return p
 }
 
@@ -63,7 +65,11 @@ func (p startedPair) discard() {
 	}
 }
 
-func (p *pool) close() { (<-p.next).discard() }
+func (p *pool) close() {
+	for range cap(p.next) {
+		(<-p.next).discard()
+	}
+}
 
 // Runs the steps on fresh servers. The first difference, if there is one; an error if the servers do not even start.
 func (p *pool) run(steps []step, trace bool) (*difference, error) {

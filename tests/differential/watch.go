@@ -12,6 +12,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// etcd buffers 128 responses of a stream; a live watch that finds no room falls behind, and catches up under a later header.
+// With more watches than this on a stream, one revision could fill the buffer, so the headers of live watches are not checked there.
+const liveWatchesMax = 60
+
 // One watch stream of one server. A goroutine sorts what arrives by watch id; the sequence of each id is what is compared.
 type watchStream struct {
 	client grpc.BidiStreamingClient[pb.WatchRequest, pb.WatchResponse]
@@ -136,7 +140,7 @@ func (w *watchStream) takeEvents(response *pb.WatchResponse) {
 			w.fault("watch %d: revision %d after progress had claimed %d", id, revision, w.claimed[id])
 		case revision > response.GetHeader().GetRevision():
 			w.fault("watch %d: revision %d under a header of revision %d", id, revision, response.GetHeader().GetRevision())
-		case w.live[id] && revision != response.GetHeader().GetRevision():
+		case w.live[id] && len(w.created) <= liveWatchesMax && revision != response.GetHeader().GetRevision():
 			w.fault("watch %d: a live event of revision %d under a header of revision %d", id, revision, response.GetHeader().GetRevision())
 		}
 		w.last[id] = revision
