@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::base::{GroupId, Revision};
-use crate::mvcc::{HashMerger, HashQuery};
+use crate::mvcc::hash::{HashMerger, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::grpc::health::v1::health_check_response::ServingStatus;
 use crate::proto::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
@@ -31,8 +31,8 @@ pub struct HashCall {
 enum HashStage {
     /// So many groups have not said whether they keep anything.
     Kept { awaited: usize, any: bool },
-    /// The groups' entries are merged.
-    Entries(HashMerger),
+    /// The groups' entries are merged; per group whether a slice is on its way, and where the next one begins.
+    Entries { merger: HashMerger, asked: Vec<bool>, resumes: Vec<Option<Resume>> },
 }
 
 impl Front {
@@ -247,24 +247,27 @@ impl Front {
                 *awaited -= 1;
                 *any |= kept;
                 if *awaited == 0 {
-                    let merger = HashMerger::new(hash.groups.len(), *any);
-                    hash.stage = HashStage::Entries(merger);
-                    for &group in &hash.groups {
-                        self.ask_entries(id, hash.query, group, None);
-                    }
+                    let groups = hash.groups.len();
+                    let merger = HashMerger::new(groups, *any);
+                    hash.stage = HashStage::Entries { merger, asked: vec![false; groups], resumes: vec![None; groups] };
                 }
             }
-            (HashStage::Entries(merger), Answer::Hash { entries, resume }) => {
+            (HashStage::Entries { merger, asked, resumes }, Answer::Hash { entries, resume }) => {
                 let place = hash.groups.iter().position(|g| *g == group).expect("a group that was asked");
                 merger.feed(place, entries, resume.is_none());
-                if resume.is_some() {
-                    self.ask_entries(id, hash.query, group, resume);
-                }
+                asked[place] = false;
+                resumes[place] = resume;
             }
             _ => unreachable!("a hash is answered by what it asked for"),
         }
+        if let HashStage::Entries { merger, asked, resumes } = &mut hash.stage
+            && let Some(place) = merger.wanted()
+            && !std::mem::replace(&mut asked[place], true)
+        {
+            self.ask_entries(id, hash.query, hash.groups[place], resumes[place].take());
+        }
         match hash.stage {
-            HashStage::Entries(merger) if merger.wanted().is_none() => {
+            HashStage::Entries { merger, .. } if merger.wanted().is_none() => {
                 let header = Some(self.header(hash.current));
                 let value = merger.finish();
                 let message = if hash.whole {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{FrontId, GroupId, GroupSet, Index, KeyRange, LeaseId, MemberId, Revision, Term};
-use crate::mvcc::{HashEntry, HashQuery};
+use crate::mvcc::hash::{HashEntry, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb;
 use crate::reign::Reign;

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::base::limits::{COUNT_VISITS_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
 use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
 use crate::group::Machine;
-use crate::mvcc::{AnyKept, At, Budget, EventsQuery, EventsResume, Filters, HashQuery, Mvcc, RangeQuery, Span, View};
+use crate::mvcc::hash::{AnyKept, HashQuery};
+use crate::mvcc::{At, Budget, EventsQuery, EventsResume, Filters, Mvcc, RangeQuery, Span, View};
 use crate::pages::Fault;
 
 use super::core::{Core, Shard, Waiting};
