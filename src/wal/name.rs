@@ -36,7 +36,7 @@ impl SegmentName {
 
     /// The segment after this one.
     pub(super) fn next(self) -> SegmentName {
-        SegmentName { wal: self.wal, sequence: SegmentSequence(self.sequence.0 + 1) }
+        SegmentName { wal: self.wal, sequence: SegmentSequence(self.sequence.0.saturating_add(1)) }
     }
 }
 
