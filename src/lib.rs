@@ -11,9 +11,19 @@ pub mod pages;
 pub mod proto;
 pub mod raft;
 pub mod reign;
-pub mod server;
 pub mod wal;
+
+pub mod mvcc;
+
+pub mod state;
+
+pub mod group;
+
+pub mod coordinator;
+pub mod shard;
 
 pub mod front;
 
 pub mod runtime;
+
+pub mod server;

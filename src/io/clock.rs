@@ -33,6 +33,6 @@ pub trait Tasks: Clock + Clone + 'static {
         self.sleep(when.since(self.now()))
     }
 
-    /// Lets every other ready task of the same urgency run first.
+    /// Lets every other ready task run first, and I/O that has ended wake its tasks.
     fn yield_now(&self) -> impl Future<Output = ()>;
 }

@@ -9,7 +9,7 @@ use crate::base::AlignedBuffer;
 /// When the bytes of a write are on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
-    /// When the write ends: O_DIRECT and O_DSYNC (the WAL).
+    /// When the write ends: O_DIRECT and O_DSYNC, or a write and a fdatasync where the device is better at that (the WAL).
     EachWrite,
     /// After [`File::sync`]: O_DIRECT (pages).
     OnRequest,

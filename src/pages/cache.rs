@@ -275,8 +275,9 @@ impl Cache {
     }
 
     /// Drops clean pages not used lately until `bytes_max` are cached, looking at a bounded number of frames.
-    /// Whether there is more to drop.
+    /// Whether another call may drop more.
     pub fn evict(&mut self, bytes_max: usize, epochs: Epochs) -> bool {
+        let mut progress = false;
         for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len() * 2) {
             if self.cached_bytes <= bytes_max {
                 return false;
@@ -286,11 +287,12 @@ impl Cache {
             if frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant) {
                 continue;
             }
+            progress = true;
             if frame.used.replace(false) {
                 continue;
             }
             self.vacate(self.hand as u32);
         }
-        self.cached_bytes > bytes_max
+        progress && self.cached_bytes > bytes_max
     }
 }

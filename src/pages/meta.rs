@@ -254,15 +254,12 @@ mod tests {
 
     #[test]
     fn two_interrupted_writes_of_one_checkpoint_do_not_make_a_whole_one() {
-        let mut other_try = meta(7);
-        other_try.note = b"applied 13".to_vec();
-        other_try.used_pages = 51;
-        let mut mixed = meta(7).encode();
-        mixed[..512].copy_from_slice(&other_try.encode()[..512]);
-        let mut torn = meta(6);
-        torn.generation = 6;
-        let chosen = choose(&pages(&torn.encode(), &mixed));
-        assert_eq!(chosen, Ok((meta(6), true)));
+        let (mut one, mut other) = (meta(7), meta(7));
+        one.note = vec![1; 1000];
+        other.note = vec![2; 1000];
+        let mut mixed = one.encode();
+        mixed[512..1024].copy_from_slice(&other.encode()[512..1024]);
+        assert_eq!(choose(&pages(&meta(6).encode(), &mixed)), Ok((meta(6), true)));
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// Drops clean pages not used lately, to stay below the cache's size; dirty ones stay. Call it between requests. Whether
-    /// there is more to drop and to look at.
+    /// another call may drop more.
     pub fn evict(&mut self) -> bool {
         self.cache.evict(self.options.cache_bytes, self.epochs)
     }
@@ -211,8 +211,10 @@ impl Store {
     /// When the buffer has another length than the fault.
     pub fn install(&mut self, fault: Fault, buffer: AlignedBuffer) -> Result<(), Damage> {
         assert!(buffer.len() == fault.bytes(), "{} bytes were read for {fault:?}", buffer.len());
-        // Since then two checkpoints were begun: the page may have been let go and written anew. Whoever needs it asks again.
-        if self.building > fault.expect.issued + 1 || self.cache.find(fault.first).is_some() {
+        // A read may come in late. Since two checkpoints were begun, the page may have been let go and written anew; and one behind
+        // the end of the file was let go and cut off. Whoever still needs it asks again.
+        let behind_end = fault.offset() + fault.bytes() as u64 > self.file_bytes;
+        if self.building > fault.expect.issued + 1 || behind_end || self.cache.find(fault.first).is_some() {
             return Ok(());
         }
         verify(&fault, &buffer).map_err(|what| Damage { page: fault.first, what })?;

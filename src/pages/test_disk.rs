@@ -14,6 +14,8 @@ pub struct TestDisk {
     pub bytes: Vec<u8>,
     /// What was there before each block written since the last sync.
     unsynced: BTreeMap<usize, Vec<u8>>,
+    /// The length that the last sync made certain.
+    synced_bytes: usize,
     /// How many pages were read.
     pub reads: u64,
 }
@@ -49,16 +51,25 @@ impl TestDisk {
 
     pub fn sync(&mut self) {
         self.unsynced.clear();
+        self.synced_bytes = self.bytes.len();
     }
 
     /// Cuts or extends the file to what a checkpoint says.
     pub fn set_len(&mut self, bytes: u64) {
         assert!(self.unsynced.is_empty(), "the file is cut when everything is on disk");
         self.bytes.resize(bytes as usize, 0);
+        self.synced_bytes = self.bytes.len();
     }
 
     /// Each block written since the last sync is kept, lost, or torn: some of its sectors are kept.
     pub fn crash(&mut self, rng: &mut Prng) {
+        if rng.chance(1, 4) {
+            let lost = self.bytes.len() - self.synced_bytes;
+            let kept = self.synced_bytes + rng.below(lost as u64 + 1) as usize / BLOCK_BYTES * BLOCK_BYTES;
+            self.bytes.truncate(kept);
+            self.unsynced.retain(|&at, _| at < kept);
+            self.synced_bytes = kept;
+        }
         for (at, old) in std::mem::take(&mut self.unsynced) {
             let fate = rng.below(3);
             for sector in (0..BLOCK_BYTES).step_by(SECTOR_BYTES) {

@@ -89,7 +89,7 @@ fn a_durable_write_takes_one_trip_to_the_disk() {
     let scratch = Scratch::new("durable");
     let directory = scratch.0.clone();
     on_executor(|executor| async move {
-        for (name, how, sync) in [("dsync", WAL, false), ("fdatasync", PAGES, true)] {
+        for (name, how, sync) in [("each write durable", WAL, false), ("write, then sync", PAGES, true)] {
             let file = executor.open(&directory.join(name), how).await.expect("a new file");
             file.fill_zeros(0, 8 << 20).await.expect("zeros");
             file.sync().await.expect("synced");
@@ -105,7 +105,7 @@ fn a_durable_write_takes_one_trip_to_the_disk() {
             }
             times.sort();
             println!("4 KiB, {name}: p50 {:?}, p99 {:?}", times[200], times[396]);
-            assert!(times[200].as_millis() < 100, "a durable write took {:?}", times[200]);
+            assert!(times[200].as_millis() < 500, "a durable write took {:?}", times[200]);
         }
     });
 }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{FrontId, GroupId, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::base::{FrontId, GroupId, GroupSet, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::mvcc::hash::{HashEntry, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb;
 use crate::reign::Reign;
 
 /// A front's name for a request that it sent to a core; the answer carries it back.
+///
+/// Every ticket is answered, once: a cancelled one too (with [`Refusal::Cancelled`] if nothing was done), and one whose reign ended.
+/// The front counts its credits by that.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket {
     /// Who asked.
@@ -52,10 +56,12 @@ pub enum Read {
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
     Events(EventsRead),
-    /// What a hash at `revision` takes from this group, in (revision, operation, key) order.
+    /// Whether the group has anything in the keep set of a hash; asked of all groups before the first is hashed.
+    HashKept(HashQuery),
+    /// What a hash takes from this group, in (revision, operation, key) order.
     Hash {
-        /// The revision hashed at.
-        revision: Revision,
+        /// What is hashed.
+        query: HashQuery,
         /// Where to go on.
         resume: Option<Resume>,
     },
@@ -86,7 +92,8 @@ pub struct RangeRead {
     pub keys_only: bool,
     /// Only count.
     pub count_only: bool,
-    /// Whether the exact number of keys in the whole range is wanted in the first slice too.
+    /// Whether the exact number of keys in the whole range, whatever limit, filters and budget, is wanted too. A front asks it with
+    /// the first slice only (no `resume`), and takes the answer's `count` for the whole.
     pub with_count: bool,
     /// mod_revision bounds, inclusive; 0: none.
     pub mod_revisions: (i64, i64),
@@ -124,6 +131,24 @@ pub struct Event {
     pub kv: mvccpb::KeyValue,
     /// What the key was before, if known.
     pub prev: Previous,
+}
+
+impl Event {
+    /// The event as evaluation or the store gives it; `with_prev`: its previous state was asked for.
+    pub fn of(event: crate::mvcc::Event, with_prev: bool) -> Event {
+        let prev = match event.prev {
+            Some(kv) => Previous::Kv(kv),
+            None if with_prev => Previous::None,
+            None => Previous::Unknown,
+        };
+        Event {
+            revision: event.change.revision,
+            operation: event.change.operation,
+            tombstone: event.kind == crate::mvcc::Kind::Tombstone,
+            kv: event.kv,
+            prev,
+        }
+    }
 }
 
 /// The state of a key before an event.
@@ -181,8 +206,13 @@ pub enum ToCore {
 /// What core 0 does: the coordinator's and group 0's part.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// A write over several shards.
-    Write(Write),
+    /// A write over several shards: those of its compares and of all its possible writes.
+    Write {
+        /// What to do.
+        write: Write,
+        /// The groups of its compares and possible writes.
+        groups: GroupSet,
+    },
     /// Grant a lease; id 0 has been replaced by a random one, the TTL has been raised to the minimum.
     LeaseGrant {
         /// Its id.
@@ -294,15 +324,18 @@ pub enum Answer {
     Events {
         /// In order.
         events: Vec<Event>,
-        /// Everything up to and including this revision has been given, for the range asked for.
+        /// Everything up to and including this revision has been given, for the range asked for. Below the `from` asked for: nothing
+        /// yet (a slice may end within a revision, and a member that follows may not have applied so far).
         through: Revision,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
+    /// Whether the group has anything in the keep set.
+    HashKept(bool),
     /// A slice for a hash.
     Hash {
-        /// Records to merge with the other groups'.
-        records: Vec<crate::mvcc::HashRecord>,
+        /// Entries to merge with the other groups'.
+        entries: Vec<HashEntry>,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
@@ -365,7 +398,8 @@ pub enum WriteResponse {
     Delete {
         /// How many keys.
         deleted: i64,
-        /// What they were, if it was asked for, in key order.
+        /// What they were, if it was asked for, in key order. A plain delete over several shards leaves them out: the front reads them
+        /// at (its revision, no operation of it).
         prevs: Vec<mvccpb::KeyValue>,
     },
     /// To a txn.
@@ -414,7 +448,7 @@ pub enum OpResponse {
 pub struct RangeSlice {
     /// The keys that passed, values included unless keys_only.
     pub kvs: Vec<mvccpb::KeyValue>,
-    /// With count_only or with_count: keys in the range at that point (in the part walked by this slice; slices add up).
+    /// With count_only: keys in the part of the range walked by this slice (slices add up). With with_count: keys in the whole range.
     pub count: u64,
     /// Where to go on; `None`: the range is done.
     pub resume: Option<Resume>,
@@ -447,4 +481,6 @@ pub enum Refusal {
     DiskFull,
     /// The member is stopping.
     Stopped,
+    /// The front cancelled it before anything was done.
+    Cancelled,
 }
