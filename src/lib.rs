@@ -6,6 +6,7 @@ pub mod base;
 
 pub mod config;
 pub mod io;
+pub mod metrics;
 pub mod pages;
 pub mod proto;
 pub mod raft;

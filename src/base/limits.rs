@@ -106,6 +106,9 @@ pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
+// metrics
+/// Versions of clients' APIs that are counted apart; all further ones are counted together.
+pub const CLIENT_VERSIONS_MAX: usize = 16;
 
 // group
 

@@ -9,6 +9,7 @@
 //!  identity  the ids of member and cluster              (as etcd computes them)
 //!  logging   one JSON object per line on stderr         (as etcd's zap writes them)
 //!  notify    "ready" and "stopping" for systemd
+//!  process   what /proc says of the process             (for /metrics)
 //! ```
 
 pub mod cores;
@@ -17,3 +18,4 @@ pub mod identity;
 pub mod logging;
 pub mod notify;
 pub mod probe;
+pub mod process;
