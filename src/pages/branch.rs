@@ -55,12 +55,6 @@ pub(super) fn key_run(page: &[u8], at: usize) -> Option<RunRef> {
     (word & LONG_KEY != 0).then(|| run_at(page, at + FIXED_BYTES + (word & KEY_MASK)))
 }
 
-/// Writes another reference over the one there. The key is long.
-pub(super) fn set_key_run(page: &mut [u8], at: usize, run: RunRef) {
-    let end = at + cell_bytes(page, at);
-    page[end - RUN_BYTES..end].copy_from_slice(&run_bytes(run));
-}
-
 /// The key, as a separator.
 pub(super) fn separator(page: &[u8], at: usize) -> Separator {
     Separator { inline: key(page, at).0.to_vec(), run: key_run(page, at) }

@@ -71,7 +71,7 @@ pub fn check<E>(file_bytes: u64, mut read: impl FnMut(PageId, u32) -> Result<Ali
     let metas = read(PageId(0), 2)?;
     let meta = match meta::choose(&metas) {
         Ok((meta, interrupted)) => {
-            report.interrupted = interrupted;
+            report.interrupted = interrupted.is_some();
             meta
         }
         Err(damage) => {

@@ -31,13 +31,13 @@ impl Store {
         assert!(self.writing.is_none(), "one checkpoint at a time");
         assert!(note.len() <= CHECKPOINT_NOTE_BYTES_MAX, "a note of {} bytes", note.len());
         let generation = self.building;
-        assert!(generation == self.durable + 1, "checkpoint {generation} after {}", self.durable);
+        assert!(meta::place(generation) != meta::place(self.durable), "checkpoint {generation} after {}", self.durable);
         let write_bytes = self.cache.dirty_bytes() as u64;
         let (meta, slabs, file_pages) = match &self.space_load {
             None => self.place_space(generation, note),
             Some(load) => {
                 assert!(write_bytes == 0, "pages are dirty before the bitmaps were read");
-                let meta = load.renewed_meta(generation, note);
+                let meta = load.renewed_meta(generation, self.durable, note);
                 let file_pages = meta.file_pages;
                 (meta, Vec::new(), file_pages)
             }
@@ -111,6 +111,7 @@ impl Store {
         let live_end = self.space.live_end().max(FIRST_PAGE);
         let meta = Meta {
             generation,
+            previous: self.durable,
             file_pages: live_end,
             used_pages: self.space.live_pages(),
             chunks: self.space.chunks.len() as u32,

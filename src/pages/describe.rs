@@ -76,6 +76,8 @@ pub enum MetaDescription {
     Sound {
         /// Its number.
         generation: u64,
+        /// The number of the one before it; 0: none.
+        previous: u64,
         /// One past the last page that it reaches.
         file_pages: u32,
         /// How many pages it reaches.
@@ -163,12 +165,13 @@ fn describe_meta(id: PageId, bytes: &[u8; PAGE_BYTES]) -> MetaDescription {
     match meta::decode(id, bytes) {
         Err(damage) => MetaDescription::Damaged { what: damage.what.to_string() },
         Ok(Standing::NeverWritten) => MetaDescription::NeverWritten,
-        Ok(Standing::Torn { generation }) => MetaDescription::Torn { generation },
+        Ok(Standing::Torn { generation, .. }) => MetaDescription::Torn { generation },
         Ok(Standing::Sound(meta)) => {
             let trees = meta.roots.iter().enumerate().filter(|(_, root)| !root.is_empty());
             let trees = trees.map(|(at, root)| (at as u8, root.at.page, u32::from(root.level) + 1, root.sums)).collect();
             MetaDescription::Sound {
                 generation: meta.generation,
+                previous: meta.previous,
                 file_pages: meta.file_pages,
                 used_pages: meta.used_pages,
                 trees,

@@ -5,16 +5,19 @@
 //!
 //! | one page | the other page | what it is |
 //! | --- | --- | --- |
-//! | checkpoint n | checkpoint n - 1 (or never written, for n = 1) | n counts |
-//! | checkpoint n | sound sectors that do not belong together | the write of n + 1 was interrupted: n counts |
-//! | never written, or sectors that do not belong together | never written | no checkpoint was ever finished |
+//! | checkpoint n after checkpoint m | checkpoint m (never written, if m is 0) | n counts |
+//! | checkpoint n | sound sectors that do not belong together, one of them newer | a write was interrupted: n counts |
+//! | never written | never written, or sound sectors that do not belong together | no checkpoint was ever finished |
 //! | anything else | | damage |
+//!
+//! A checkpoint that is begun where an earlier try left sectors takes another number than that one had. *Trap: with one number for
+//! both, a second interruption may leave the sectors of the first try that differ, and so a whole meta of pages since overwritten.*
 //!
 //! ```text
 //! sector: 0 CRC-32C u32 of the rest | 4 checkpoint u64 | 12 payload, 500 bytes
-//! payloads in a row: 0 CRC-32C u32 of the rest | 4 magic | 12 format u32 | 16 page bytes u32 | 20 checkpoint u64 | 28 pages of
-//!   the file u32 | 32 pages in use u32 | 36 bitmap pages u32 | 40 directory pages u32 | 44 note bytes u32 |
-//!   48 trees: (root u32, generation u32, level u32, entries u64, weight u64) each | directories: (page u32, generation u32) each
+//! payloads in a row: 0 CRC-32C u32 of the rest | 4 magic | 12 format u32 | 16 page bytes u32 | 20 checkpoint u64 | 28 the one
+//!   before it u64 | 36 pages of the file u32 | 40 pages in use u32 | 44 bitmap pages u32 | 48 directory pages u32 | 52 note bytes u32 |
+//!   56 trees: (root u32, generation u32, level u32, entries u64, weight u64) each | directories: (page u32, generation u32) each
 //!   | note
 //! ```
 
@@ -31,7 +34,7 @@ const SECTORS: usize = PAGE_BYTES / SECTOR_BYTES;
 const SECTOR_HEADER_BYTES: usize = 12;
 const SECTOR_PAYLOAD_BYTES: usize = SECTOR_BYTES - SECTOR_HEADER_BYTES;
 const PAYLOAD_BYTES: usize = SECTORS * SECTOR_PAYLOAD_BYTES;
-const FIXED_BYTES: usize = 48 + TREES_MAX * 28 + DIRECTORIES_MAX * 8;
+const FIXED_BYTES: usize = 56 + TREES_MAX * 28 + DIRECTORIES_MAX * 8;
 const _: () = assert!(FIXED_BYTES + CHECKPOINT_NOTE_BYTES_MAX <= PAYLOAD_BYTES);
 
 /// What a meta page says.
@@ -39,6 +42,8 @@ const _: () = assert!(FIXED_BYTES + CHECKPOINT_NOTE_BYTES_MAX <= PAYLOAD_BYTES);
 pub(super) struct Meta {
     /// The number of the checkpoint, from 1.
     pub generation: u64,
+    /// The one that was finished before it; 0: none.
+    pub previous: u64,
     /// One past the last page that it reaches.
     pub file_pages: u32,
     /// How many pages it reaches, the metas included.
@@ -53,11 +58,13 @@ pub(super) struct Meta {
 /// What stands in a meta page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Standing {
-    Sound(Meta),
+    Sound(Box<Meta>),
     /// Sound sectors that do not belong together: a write of it was interrupted.
     Torn {
         /// The newest checkpoint in it.
         generation: u64,
+        /// Sectors of it were never written.
+        blank: bool,
     },
     /// Zeros only.
     NeverWritten,
@@ -77,6 +84,7 @@ impl Meta {
         payload.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         payload.extend_from_slice(&(PAGE_BYTES as u32).to_le_bytes());
         payload.extend_from_slice(&self.generation.to_le_bytes());
+        payload.extend_from_slice(&self.previous.to_le_bytes());
         for field in [self.file_pages, self.used_pages, self.chunks, self.directories.len() as u32, self.note.len() as u32] {
             payload.extend_from_slice(&field.to_le_bytes());
         }
@@ -132,15 +140,11 @@ pub(super) fn decode(id: PageId, page: &[u8]) -> Result<Standing, Damage> {
     if blank == SECTORS {
         return Ok(Standing::NeverWritten);
     }
-    // The first checkpoint to write each page is 1 or 2: above, a blank sector is no leftover of the time before.
-    if blank > 0 && newest > 2 {
-        return Err(damage(What::Meta("a sector is blank")));
-    }
     let sealed = payload[..4] == crc32c::crc32c(&payload[4..]).to_le_bytes();
     if newest != oldest || !sealed {
-        return Ok(Standing::Torn { generation: newest });
+        return Ok(Standing::Torn { generation: newest, blank: blank > 0 });
     }
-    parse(&payload, newest).map(Standing::Sound).map_err(damage)
+    parse(&payload, newest).map(|meta| Standing::Sound(Box::new(meta))).map_err(damage)
 }
 
 fn parse(payload: &[u8], generation: u64) -> Result<Meta, What> {
@@ -161,10 +165,11 @@ fn parse(payload: &[u8], generation: u64) -> Result<Meta, What> {
 }
 
 fn parse_contents(fields: &mut Reader<'_>, generation: u64) -> Result<Option<Meta>, Malformed> {
+    let previous = fields.u64()?;
     let (file_pages, used_pages, chunks) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let (directory_count, note_bytes) = (fields.u32()? as usize, fields.u32()? as usize);
     let mut roots = [Root::EMPTY; TREES_MAX];
-    let mut plausible = directory_count <= DIRECTORIES_MAX && used_pages <= file_pages;
+    let mut plausible = directory_count <= DIRECTORIES_MAX && used_pages <= file_pages && previous < generation;
     for root in &mut roots {
         let at = PageRef { page: PageId(fields.u32()?), generation: fields.u32()? };
         let level = fields.u32()?;
@@ -181,12 +186,12 @@ fn parse_contents(fields: &mut Reader<'_>, generation: u64) -> Result<Option<Met
         directories.push(PageRef { page: PageId(fields.u32()?), generation: fields.u32()? });
     }
     let note = fields.bytes(note_bytes)?.to_vec();
-    Ok(Some(Meta { generation, file_pages, used_pages, chunks, directories, roots, note }))
+    Ok(Some(Meta { generation, previous, file_pages, used_pages, chunks, directories, roots, note }))
 }
 
-/// Finds the meta that counts, by the table above. `metas` is the file's first two pages. With it: whether the other page shows
-/// an interrupted write.
-pub(super) fn choose(metas: &[u8]) -> Result<(Meta, bool), Damage> {
+/// Finds the meta that counts, by the table above. `metas` is the file's first two pages. With it: the
+/// checkpoint whose write the other page shows to have been interrupted.
+pub(super) fn choose(metas: &[u8]) -> Result<(Meta, Option<u64>), Damage> {
     if metas.len() < 2 * PAGE_BYTES {
         let (expected_bytes, found_bytes) = (2 * PAGE_BYTES as u64, metas.len() as u64);
         return Err(Damage { page: PageId(0), what: What::Truncated { expected_bytes, found_bytes } });
@@ -197,22 +202,24 @@ pub(super) fn choose(metas: &[u8]) -> Result<(Meta, bool), Damage> {
         (Standing::Sound(even), Standing::Sound(odd)) if even.generation > odd.generation => (even, Standing::Sound(odd)),
         (Standing::Sound(even), Standing::Sound(odd)) => (odd, Standing::Sound(even)),
         (Standing::Sound(meta), other) | (other, Standing::Sound(meta)) => (meta, other),
-        (Standing::NeverWritten, Standing::NeverWritten | Standing::Torn { generation: 1 }) => {
+        (Standing::NeverWritten, Standing::NeverWritten | Standing::Torn { blank: true, .. }) => {
             return Err(Damage { page: PageId(0), what: What::NoCheckpoint });
         }
         _ => return Err(Damage { page: PageId(0), what: What::Meta("neither meta page is whole") }),
     };
-    let other_page = place(current.generation + 1);
-    let fits = match &other {
-        Standing::Sound(older) => older.generation + 1 == current.generation,
-        Standing::Torn { generation } => *generation == current.generation + 1,
-        Standing::NeverWritten => current.generation == 1,
+    let other_page = PageId(1 - place(current.generation).0);
+    let (fits, interrupted) = match &other {
+        Standing::Sound(older) => (older.generation == current.previous, None),
+        // Both pages were whole once, unless this is the first checkpoint: blank sectors are left over from no other time.
+        Standing::Torn { generation, blank } => {
+            (*generation > current.generation && (!blank || current.previous == 0), Some(*generation))
+        }
+        Standing::NeverWritten => (current.previous == 0, None),
     };
     if !fits {
-        return Err(Damage { page: other_page, what: What::Meta("it is not of the checkpoint next to the other meta page's") });
+        return Err(Damage { page: other_page, what: What::Meta("it does not go with the other meta page") });
     }
-    let torn = matches!(other, Standing::Torn { .. });
-    Ok((current, torn))
+    Ok((*current, interrupted))
 }
 
 #[cfg(test)]
@@ -224,7 +231,16 @@ mod tests {
         roots[3] =
             Root { at: PageRef { page: PageId(77), generation: 5 }, level: 2, sums: Sums { entries: 1000, weight: 900 } };
         let directories = vec![PageRef { page: PageId(9), generation: 4 }];
-        Meta { generation, file_pages: 100, used_pages: 50, chunks: 1, directories, roots, note: b"applied 12".to_vec() }
+        Meta {
+            generation,
+            previous: generation - 1,
+            file_pages: 100,
+            used_pages: 50,
+            chunks: 1,
+            directories,
+            roots,
+            note: b"applied 12".to_vec(),
+        }
     }
 
     fn pages(even: &[u8], odd: &[u8]) -> Vec<u8> {
@@ -234,9 +250,9 @@ mod tests {
     #[test]
     fn the_newer_of_two_sound_metas_counts() {
         let both = pages(&meta(6).encode(), &meta(7).encode());
-        assert_eq!(choose(&both), Ok((meta(7), false)));
+        assert_eq!(choose(&both), Ok((meta(7), None)));
         let both = pages(&meta(8).encode(), &meta(7).encode());
-        assert_eq!(choose(&both), Ok((meta(8), false)));
+        assert_eq!(choose(&both), Ok((meta(8), None)));
     }
 
     #[test]
@@ -245,7 +261,7 @@ mod tests {
         for sectors in 1..8 {
             let mut torn = old.to_vec();
             torn[..sectors * 512].copy_from_slice(&new[..sectors * 512]);
-            assert_eq!(choose(&pages(&meta(6).encode(), &torn)), Ok((meta(6), true)), "{sectors} sectors");
+            assert_eq!(choose(&pages(&meta(6).encode(), &torn)), Ok((meta(6), Some(7))), "{sectors} sectors");
         }
         let mut first = vec![0; PAGE_BYTES];
         first[512..1024].copy_from_slice(&meta(1).encode()[512..1024]);
@@ -259,7 +275,7 @@ mod tests {
         other.note = vec![2; 1000];
         let mut mixed = one.encode();
         mixed[512..1024].copy_from_slice(&other.encode()[512..1024]);
-        assert_eq!(choose(&pages(&meta(6).encode(), &mixed)), Ok((meta(6), true)));
+        assert_eq!(choose(&pages(&meta(6).encode(), &mixed)), Ok((meta(6), Some(7))));
     }
 
     #[test]

@@ -121,15 +121,6 @@ impl Space {
         &self.live
     }
 
-    pub fn is_live(&self, page: PageId) -> bool {
-        self.live.get(page.0)
-    }
-
-    /// Pages let go that cannot be given out yet.
-    pub fn waiting_pages(&self) -> u64 {
-        self.pending.iter().chain(&self.held).map(|extent| u64::from(extent.pages)).sum()
-    }
-
     /// Takes `pages` pages in a row: the lowest free ones that will do, else new ones at the end of the file.
     pub fn allocate(&mut self, pages: u32) -> PageId {
         let found = if pages == 1 { self.find_page() } else { self.find_run(pages) };

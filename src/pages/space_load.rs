@@ -38,8 +38,8 @@ impl SpaceLoad {
     }
 
     /// The meta of the same trees and bitmaps for another checkpoint.
-    pub fn renewed_meta(&self, generation: u64, note: &[u8]) -> Meta {
-        Meta { generation, note: note.to_vec(), ..self.meta.clone() }
+    pub fn renewed_meta(&self, generation: u64, previous: u64, note: &[u8]) -> Meta {
+        Meta { generation, previous, note: note.to_vec(), ..self.meta.clone() }
     }
 
     fn chunks_expected(&self) -> usize {

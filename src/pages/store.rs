@@ -47,7 +47,7 @@ pub(super) struct View {
 }
 
 impl Store {
-    /// An empty store. It exists on disk after its first checkpoint.
+    /// An empty store, for an empty file. It exists on disk after its first checkpoint.
     pub fn create(options: Options) -> Store {
         Store {
             options,
@@ -73,7 +73,8 @@ impl Store {
     /// The store in a file of `file_bytes` bytes whose first two pages are `metas`, as its last finished checkpoint left it.
     ///
     /// # Errors
-    /// Damage of a meta, or a file that is too short. [`What::NoCheckpoint`]: the file was never finished once.
+    /// Damage of a meta, or a file that is too short. [`What::NoCheckpoint`]: the file was never finished once. If that is as the
+    /// caller knows it, it makes the file empty, syncs that, and [creates](Store::create) the store.
     pub fn open(metas: &[u8], file_bytes: u64, options: Options) -> Result<Store, Damage> {
         let (meta, interrupted) = meta::choose(metas)?;
         let expected_bytes = u64::from(meta.file_pages) * PAGE_BYTES as u64;
@@ -84,9 +85,10 @@ impl Store {
         let mut store = Store::create(options);
         store.roots = meta.roots;
         store.durable = meta.generation;
-        store.building = meta.generation + 1;
+        // Of the same parity as the next one, and not the number that an interrupted write has used.
+        store.building = interrupted.map_or(meta.generation + 1, |generation| generation + 2);
         store.file_bytes = file_bytes;
-        store.interrupted = interrupted;
+        store.interrupted = interrupted.is_some();
         store.space_load = Some(SpaceLoad::of(&meta)?);
         store.note = meta.note;
         Ok(store)

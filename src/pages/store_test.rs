@@ -72,7 +72,7 @@ fn a_checkpoint_survives_and_what_came_after_does_not() {
     assert_eq!((again.note(), again.generation()), (&b"applied 1000"[..], 1));
     let value = disk.run(&mut again, |store| store.get(TREE, &key(1)).map(|entry| entry.map(|entry| entry.value.to_vec())));
     assert_eq!(value, Some(b"old".to_vec()));
-    assert_eq!(disk.run(&mut again, |store| store.get(TREE, &key(5_000)).map(|entry| entry.is_some())), false);
+    assert!(!disk.run(&mut again, |store| store.get(TREE, &key(5_000)).map(|entry| entry.is_some())));
     disk.checkpoint(&mut store, b"applied 1002");
     disk.check_sound();
     let mut again = disk.open(Options::with_cache(BIG_CACHE)).expect("sound");
@@ -223,7 +223,7 @@ fn damage_in_any_page_in_use_is_named() {
     disk.checkpoint(&mut store, b"");
     disk.checkpoint(&mut store, b"");
     let pages = disk.bytes.len() / PAGE_BYTES;
-    let live: Vec<bool> = (0..pages).map(|page| store.space.is_live(PageId(page as u32))).collect();
+    let live: Vec<bool> = (0..pages).map(|page| store.space.live_bits().get(page as u32)).collect();
     for (page, live) in live.into_iter().enumerate() {
         let mut damaged = disk.clone();
         damaged.bytes[page * PAGE_BYTES + (page * 37) % PAGE_BYTES] ^= 0x10;
