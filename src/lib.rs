@@ -6,4 +6,5 @@ pub mod base;
 pub mod front;
 pub mod io;
 pub mod proto;
+pub mod rpc;
 pub mod runtime;
