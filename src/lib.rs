@@ -24,6 +24,7 @@ pub mod shard;
 
 pub mod front;
 
+pub mod rpc;
 pub mod runtime;
 
 pub mod server;
