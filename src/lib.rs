@@ -24,7 +24,9 @@ pub mod shard;
 
 pub mod front;
 
+pub mod pump;
 pub mod rpc;
+
 pub mod runtime;
 
 pub mod server;

@@ -177,8 +177,6 @@ pub const META_POLL_MICROS: u64 = 500;
 pub const CATCH_UP_RETRY_MICROS: u64 = 1000;
 
 // rpc
-/// What is added to --max-request-bytes for the largest message taken (etcd's grpcOverheadBytes).
-pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
 /// What a connection reads or writes at a time; buffers of this size are shared by the connections of an executor.
 pub const WIRE_BUFFER_BYTES: usize = 64 << 10;
 /// Wire buffers that an executor keeps for later.
