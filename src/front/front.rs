@@ -365,6 +365,22 @@ impl Front {
         Load { calls: self.calls.len(), asked: self.tickets.len(), watch_streams, watchers, slow_watchers }
     }
 
+    /// What may be shown now; loaded before the queues from the cores are drained, and then given to [`Front::advance`] (rule 13).
+    pub fn load_stable(&mut self) -> Revision {
+        self.shared.serving()
+    }
+
+    /// Before its thread parks: whether it may (rule 2).
+    #[must_use]
+    pub fn may_park(&self) -> bool {
+        self.shared.may_park(self.waiting_for())
+    }
+
+    /// After a park: nobody need wake this front.
+    pub fn unparked(&self) {
+        self.shared.unparked();
+    }
+
     // Calls.
 
     fn begin(&mut self, id: CallId, method: Method, message: Bytes) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::{GroupId, Instant, KeyRange, Revision};
+use crate::base::{GroupId, GroupSet, Instant, KeyRange, Revision};
 use crate::proto::etcdserverpb as pb;
 use crate::shard::messages::{Answer, At, Order, Write, WriteResponse};
 
@@ -19,8 +19,8 @@ use super::{encode, errors, validate};
 pub struct Outgoing {
     /// What to do.
     pub write: Write,
-    /// Where; `None`: over several shards, by core 0.
-    pub group: Option<GroupId>,
+    /// Where: one group evaluates it alone, for several core 0 does.
+    pub groups: GroupSet,
     /// What its answer is made of.
     pub kind: WriteKind,
     /// The length of the request's message.
@@ -78,8 +78,8 @@ impl Front {
             return Ok(());
         }
         validate::put(&request)?;
-        let group = Some(self.config.layout.of_key(&request.key));
-        self.write(id, Outgoing { write: Write::Put(request), group, kind: WriteKind::Put, message_len }, cost)
+        let groups = GroupSet::of(self.config.layout.of_key(&request.key));
+        self.write(id, Outgoing { write: Write::Put(request), groups, kind: WriteKind::Put, message_len }, cost)
     }
 
     pub(super) fn delete(&mut self, id: CallId, message: Bytes) -> Begun {
@@ -87,14 +87,14 @@ impl Front {
         let request: pb::DeleteRangeRequest = validate::request(message)?;
         validate::delete(&request)?;
         let range = KeyRange::of(&request.key, &request.range_end);
-        let group = self.config.layout.only_group(&range);
-        let reads = group.is_none() && request.prev_kv;
+        let groups = self.config.layout.set_of(&range);
+        let reads = groups.len() > 1 && request.prev_kv;
         if reads {
             self.reign()?;
             self.hold_current(id)?;
         }
         let kind = WriteKind::Delete(reads.then(|| Box::new(request.clone())));
-        self.write(id, Outgoing { write: Write::Delete(request), group, kind, message_len }, 0)
+        self.write(id, Outgoing { write: Write::Delete(request), groups, kind, message_len }, 0)
     }
 
     pub(super) fn txn(&mut self, id: CallId, message: Bytes) -> Begun {
@@ -114,7 +114,7 @@ impl Front {
             self.hold_current(id)?;
             self.hold_named(id, &request)?;
         }
-        let out = Outgoing { write: Write::Txn(request), group: route.group, kind: WriteKind::Txn, message_len };
+        let out = Outgoing { write: Write::Txn(request), groups: route.groups, kind: WriteKind::Txn, message_len };
         self.write(id, out, cost)
     }
 
@@ -124,9 +124,10 @@ impl Front {
         validate::size(out.message_len, self.config.request_bytes_max)?;
         self.alarms(cost > 0)?;
         let owner = Owner::Call { call: id, part: 0 };
-        let (group, ask) = match out.group {
+        let alone = out.groups.iter().next().filter(|_| out.groups.len() == 1);
+        let (group, ask) = match alone {
             Some(group) => (group, Ask::Write(term, out.write)),
-            None => (GroupId::META, Ask::Order(term, Order::Write(out.write))),
+            None => (GroupId::META, Ask::Order(term, Order::Write { write: out.write, groups: out.groups })),
         };
         self.free(self.config.layout.core(group))?;
         let ticket = self.ask(group, owner, ask);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::base::{GroupId, Revision};
-use crate::mvcc::{HashMerger, HashRecord};
+use crate::mvcc::hash::{HashMerger, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::grpc::health::v1::health_check_response::ServingStatus;
 use crate::proto::grpc::health::v1::{HealthCheckRequest, HealthCheckResponse};
@@ -13,19 +13,26 @@ use super::call::{CallId, Method, frame};
 use super::calls::{OrderKind, Step};
 use super::config::{QUOTA_DEFAULT_BYTES, STORAGE_VERSION, VERSION};
 use super::front::{Begun, Front, FrontEffect, Stop};
-use super::merge::{Merge, Next};
 use super::tickets::{Ask, Owner};
 use super::{errors, validate};
 
 /// A hash of the store under way.
 pub struct HashCall {
-    revision: Revision,
+    query: HashQuery,
     /// The current revision when it began, for the header.
     current: Revision,
-    merge: Merge<HashRecord>,
-    merger: HashMerger,
+    groups: Vec<GroupId>,
+    stage: HashStage,
     /// Maintenance/Hash rather than HashKV.
     whole: bool,
+}
+
+/// How far a hash is.
+enum HashStage {
+    /// So many groups have not said whether they keep anything.
+    Kept { awaited: usize, any: bool },
+    /// The groups' entries are merged; per group whether a slice is on its way, and where the next one begins.
+    Entries { merger: HashMerger, asked: Vec<bool>, resumes: Vec<Option<Resume>> },
 }
 
 impl Front {
@@ -218,47 +225,60 @@ impl Front {
         for &group in &groups {
             self.free(self.config.layout.core(group))?;
         }
-        let merger = HashMerger::new(revision, self.shared.compact_revision());
-        let mut hash = Box::new(HashCall { revision, current, merge: Merge::new(&groups, HashRecord::order), merger, whole });
+        let query = HashQuery { revision, compacted: self.shared.compact_revision() };
+        for &group in &groups {
+            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::HashKept(query)));
+        }
+        let stage = HashStage::Kept { awaited: groups.len(), any: false };
+        let hash = Box::new(HashCall { query, current, groups, stage, whole });
         self.no_limit(id);
-        self.ask_hash(id, &mut hash);
         self.calls.get(id).expect("a call that begins is there").step = Step::Hash(hash);
         Ok(())
     }
 
-    fn ask_hash(&mut self, id: CallId, hash: &mut HashCall) {
-        let mut asked: Vec<(GroupId, Option<Resume>)> = Vec::new();
-        hash.merge.ask(|group, resume| asked.push((group, resume)));
-        for (group, resume) in asked {
-            let read = Read::Hash { revision: hash.revision, resume };
-            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
-        }
+    fn ask_entries(&mut self, id: CallId, query: HashQuery, group: GroupId, resume: Option<Resume>) {
+        self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::Hash { query, resume }));
     }
 
-    /// A slice of a hash is here.
+    /// A group has answered its part of a hash.
     pub(super) fn hash_answered(&mut self, id: CallId, mut hash: Box<HashCall>, group: GroupId, answer: Answer) {
-        let Answer::Hash { records, resume } = answer else { unreachable!("a hash is answered by a slice") };
-        hash.merge.give(group, records, resume);
-        loop {
-            match hash.merge.pop() {
-                Next::Item(record) => hash.merger.add(&record),
-                Next::Done => break,
-                Next::Blocked => {
-                    self.ask_hash(id, &mut hash);
-                    self.calls.get(id).expect("a call that reads is there").step = Step::Hash(hash);
-                    return;
+        match (&mut hash.stage, answer) {
+            (HashStage::Kept { awaited, any }, Answer::HashKept(kept)) => {
+                *awaited -= 1;
+                *any |= kept;
+                if *awaited == 0 {
+                    let groups = hash.groups.len();
+                    let merger = HashMerger::new(groups, *any);
+                    hash.stage = HashStage::Entries { merger, asked: vec![false; groups], resumes: vec![None; groups] };
                 }
             }
+            (HashStage::Entries { merger, asked, resumes }, Answer::Hash { entries, resume }) => {
+                let place = hash.groups.iter().position(|g| *g == group).expect("a group that was asked");
+                merger.feed(place, entries, resume.is_none());
+                asked[place] = false;
+                resumes[place] = resume;
+            }
+            _ => unreachable!("a hash is answered by what it asked for"),
         }
-        let header = Some(self.header(hash.current));
-        let compact_revision = hash.merger.compact_revision();
-        let value = hash.merger.finish();
-        let message = if hash.whole {
-            frame(&pb::HashResponse { header, hash: value })
-        } else {
-            let hash_revision = hash.revision.as_i64();
-            frame(&pb::HashKvResponse { header, hash: value, compact_revision, hash_revision })
-        };
-        self.reply(id, message);
+        if let HashStage::Entries { merger, asked, resumes } = &mut hash.stage
+            && let Some(place) = merger.wanted()
+            && !std::mem::replace(&mut asked[place], true)
+        {
+            self.ask_entries(id, hash.query, hash.groups[place], resumes[place].take());
+        }
+        match hash.stage {
+            HashStage::Entries { merger, .. } if merger.wanted().is_none() => {
+                let header = Some(self.header(hash.current));
+                let value = merger.finish();
+                let message = if hash.whole {
+                    frame(&pb::HashResponse { header, hash: value })
+                } else {
+                    let hash_revision = hash.query.revision.as_i64();
+                    frame(&pb::HashKvResponse { header, hash: value, compact_revision: hash.query.compacted, hash_revision })
+                };
+                self.reply(id, message);
+            }
+            _ => self.calls.get(id).expect("a call that reads is there").step = Step::Hash(hash),
+        }
     }
 }

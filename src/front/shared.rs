@@ -64,6 +64,19 @@ impl Shared {
         self.shown
     }
 
+    /// Before its thread parks: publishes what is waited for, and looks once more (rule 2). False: it is there already.
+    pub fn may_park(&self, waiting_for: Option<Revision>) -> bool {
+        match &self.reign {
+            Some(reign) => self.board.park(self.seat, reign.term(), waiting_for, || reign.stable()),
+            None => self.board.park(self.seat, self.term, waiting_for, || self.board.serving()),
+        }
+    }
+
+    /// After a park: nobody need wake this front.
+    pub fn unparked(&self) {
+        self.board.unpark(self.seat);
+    }
+
     /// Whether group 0's commit index has reached `index` in the reign under way, given that what it rests on is stable.
     pub fn meta_committed(&self, index: Index) -> bool {
         self.reign.as_ref().is_some_and(|r| r.quorum_index(GroupId::META) >= index)

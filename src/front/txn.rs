@@ -1,6 +1,8 @@
 //! Txns: which way they go, those that only read, and the answers put together from what was evaluated and what was read.
 
-use crate::base::{GroupId, KeyRange, Revision};
+use bytes::Bytes;
+
+use crate::base::{GroupId, GroupSet, KeyRange, Revision};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request as Op;
 use crate::proto::etcdserverpb::response_op::Response;
@@ -21,51 +23,35 @@ pub fn is_read_only(r: &pb::TxnRequest) -> bool {
 
 /// Where a txn that writes goes: its compares and writes choose, its ranges do not.
 pub struct Route {
-    /// The only shard that it touches; `None`: several.
-    pub group: Option<GroupId>,
+    /// The groups of its compares and of all its possible writes; one at least.
+    pub groups: GroupSet,
     /// Whether something of its answer may have to be read after its revision is stable.
     pub reads_later: bool,
-}
-
-/// The shards touched so far.
-enum Touched {
-    None,
-    One(GroupId),
-    Several,
 }
 
 impl Route {
     /// The way of a txn.
     pub fn of(txn: &pb::TxnRequest, layout: &Layout) -> Route {
-        let mut touched = Touched::None;
+        let mut groups = GroupSet::EMPTY;
         let mut ranges = false;
         let mut prevs = false;
-        Route::walk(txn, layout, &mut |group| {
-            touched = match touched {
-                Touched::None => group.map_or(Touched::Several, Touched::One),
-                Touched::One(one) if group == Some(one) => Touched::One(one),
-                _ => Touched::Several,
-            };
-        });
+        Route::walk(txn, layout, &mut |range| groups.0 |= layout.set_of(range).0);
         Route::looks(txn, &mut ranges, &mut prevs);
-        let group = match touched {
-            _ if layout.shards == 1 => Some(GroupId(1)),
+        if groups.is_empty() {
             // Nothing but ranges, in a nested txn: any shard can say which branches run.
-            Touched::None => Some(GroupId(1)),
-            Touched::One(group) => Some(group),
-            Touched::Several => None,
-        };
-        Route { group, reads_later: ranges || (prevs && group.is_none()) }
+            groups = GroupSet::of(GroupId(1));
+        }
+        Route { groups, reads_later: ranges || (prevs && groups.len() > 1) }
     }
 
-    fn walk(txn: &pb::TxnRequest, layout: &Layout, touch: &mut impl FnMut(Option<GroupId>)) {
+    fn walk(txn: &pb::TxnRequest, layout: &Layout, touch: &mut impl FnMut(&KeyRange)) {
         for c in &txn.compare {
-            touch(layout.only_group(&KeyRange::of(&c.key, &c.range_end)));
+            touch(&KeyRange::of(&c.key, &c.range_end));
         }
         for op in txn.success.iter().chain(&txn.failure) {
             match &op.request {
-                Some(Op::RequestPut(r)) => touch(Some(layout.of_key(&r.key))),
-                Some(Op::RequestDeleteRange(r)) => touch(layout.only_group(&KeyRange::of(&r.key, &r.range_end))),
+                Some(Op::RequestPut(r)) => touch(&KeyRange::of(&r.key, &Bytes::new())),
+                Some(Op::RequestDeleteRange(r)) => touch(&KeyRange::of(&r.key, &r.range_end)),
                 Some(Op::RequestTxn(r)) => Route::walk(r, layout, touch),
                 Some(Op::RequestRange(_)) | None => {}
             }
@@ -86,12 +72,12 @@ impl Route {
 }
 
 impl Layout {
-    /// The only shard that can hold keys of `range`; `None`: several can.
-    pub fn only_group(&self, range: &KeyRange) -> Option<GroupId> {
-        if self.shards == 1 {
-            return Some(GroupId(1));
+    /// The groups that can hold keys of `range`.
+    pub fn set_of(&self, range: &KeyRange) -> GroupSet {
+        match range.single() {
+            Some(key) => GroupSet::of(self.of_key(key)),
+            None => self.groups().collect(),
         }
-        range.single().map(|key| self.of_key(key))
     }
 }
 

@@ -22,6 +22,8 @@
 //! Rank 1. Nothing here blocks, allocates after construction, or knows how a core is woken.
 
 mod board;
+#[cfg(all(test, loom))]
+mod loom_test;
 mod mutant;
 #[allow(clippy::module_inception, reason = "the module is named after its main type")]
 mod reign;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{FrontId, GroupId, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::base::{FrontId, GroupId, GroupSet, Index, KeyRange, LeaseId, MemberId, Revision, Term};
+use crate::mvcc::hash::{HashEntry, HashQuery};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb;
 use crate::reign::Reign;
@@ -57,10 +58,12 @@ pub enum Read {
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
     Events(EventsRead),
-    /// What a hash at `revision` takes from this group, in (revision, operation, key) order.
+    /// Whether the group has anything in the keep set of a hash; asked of all groups before the first is hashed.
+    HashKept(HashQuery),
+    /// What a hash takes from this group, in (revision, operation, key) order.
     Hash {
-        /// The revision hashed at.
-        revision: Revision,
+        /// What is hashed.
+        query: HashQuery,
         /// Where to go on.
         resume: Option<Resume>,
     },
@@ -132,6 +135,24 @@ pub struct Event {
     pub prev: Previous,
 }
 
+impl Event {
+    /// The event as evaluation or the store gives it; `with_prev`: its previous state was asked for.
+    pub fn of(event: crate::mvcc::Event, with_prev: bool) -> Event {
+        let prev = match event.prev {
+            Some(kv) => Previous::Kv(kv),
+            None if with_prev => Previous::None,
+            None => Previous::Unknown,
+        };
+        Event {
+            revision: event.change.revision,
+            operation: event.change.operation,
+            tombstone: event.kind == crate::mvcc::Kind::Tombstone,
+            kv: event.kv,
+            prev,
+        }
+    }
+}
+
 /// The state of a key before an event.
 #[derive(Clone, Debug)]
 pub enum Previous {
@@ -187,8 +208,13 @@ pub enum ToCore {
 /// What core 0 does: the coordinator's and group 0's part.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// A write over several shards.
-    Write(Write),
+    /// A write over several shards: those of its compares and of all its possible writes.
+    Write {
+        /// What to do.
+        write: Write,
+        /// The groups of its compares and possible writes.
+        groups: GroupSet,
+    },
     /// Grant a lease; id 0 has been replaced by a random one, the TTL has been raised to the minimum.
     LeaseGrant {
         /// Its id.
@@ -306,10 +332,12 @@ pub enum Answer {
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
+    /// Whether the group has anything in the keep set.
+    HashKept(bool),
     /// A slice for a hash.
     Hash {
-        /// Records to merge with the other groups'.
-        records: Vec<crate::mvcc::HashRecord>,
+        /// Entries to merge with the other groups'.
+        entries: Vec<HashEntry>,
         /// Where to go on; `None`: done.
         resume: Option<Resume>,
     },
