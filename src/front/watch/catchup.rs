@@ -195,6 +195,11 @@ impl Front {
         task.members.retain(|&id| self.hub.watcher(id).is_some());
         self.deliver(&mut task);
         if task.members.is_empty() {
+            if task.parts.iter().any(|p| p.asked) {
+                // What it reads stays until the last slice is back.
+                self.hub.catch_ups.tasks.insert(number, task);
+                return;
+            }
             self.shared.give_back(task.held);
             self.run_catch_ups();
         } else if task.next > task.to {
