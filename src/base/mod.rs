@@ -7,6 +7,7 @@ mod entry;
 mod ids;
 pub mod limits;
 mod prng;
+mod range;
 mod time;
 pub mod wire;
 
@@ -16,4 +17,5 @@ pub use ids::{
     BatchNumber, ClusterId, CoreId, FrontId, GroupId, Index, LeaseId, MemberId, Revision, RunNumber, SegmentSequence, Term,
 };
 pub use prng::Prng;
+pub use range::{KeyRange, RangeEnd, group_of};
 pub use time::Instant;

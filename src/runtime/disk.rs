@@ -1,0 +1,240 @@
+//! Files through io_uring past the page cache.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use glommio::io::{Directory, DmaFile, OpenOptions};
+
+use super::Executor;
+use crate::base::AlignedBuffer;
+use crate::base::limits::{BLOCK_BYTES, FILL_SLICE_BYTES};
+use crate::io::{DirectoryEntry, Disk, Durability, File, Open, OpenMode, Tasks};
+
+/// An open file: O_DIRECT, and O_DSYNC where each write is to be durable and the device does that well ([`Device`]).
+pub struct DiskFile {
+    file: DmaFile,
+    executor: Executor,
+    /// Each write is followed by a fdatasync.
+    sync_after_write: bool,
+}
+
+/// What is known of a device after its probe.
+#[derive(Clone, Copy)]
+struct Device {
+    /// An O_DSYNC write ends in the interrupt of the device: it has no volatile cache, or writes through it on demand (FUA).
+    ///
+    /// Elsewhere the kernel flushes the cache from a kworker. On idle CPUs that is the faster way (102 against 162 µs for a write and a
+    /// fdatasync, 4 KiB, virtual disk of a 2-core machine), but on busy ones the kworker waits for its turn: 4 to 12 ms against 0.1 ms.
+    dsync_ends_inline: bool,
+}
+
+thread_local! {
+    /// The devices whose probe for polled I/O has been made on this thread.
+    static PROBED: RefCell<HashMap<u64, Device>> = RefCell::default();
+}
+
+impl Disk for Executor {
+    type File = DiskFile;
+
+    async fn open(&self, path: &Path, how: Open) -> io::Result<DiskFile> {
+        let mut options = OpenOptions::new();
+        let mut sync_after_write = false;
+        options.read(true).mode(0o600);
+        if how.mode != OpenMode::ReadOnly {
+            let device = probe(path).await?;
+            options.write(true).create_new(how.mode == OpenMode::New);
+            if how.durability == Durability::EachWrite {
+                options.custom_flags(if device.dsync_ends_inline { libc::O_DSYNC } else { 0 });
+                sync_after_write = !device.dsync_ends_inline;
+            }
+        }
+        let file = options.dma_open(path).await.map_err(io::Error::from)?;
+        Ok(DiskFile { file, executor: self.clone(), sync_after_write })
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        Ok(glommio::io::remove(path).await?)
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(glommio::io::rename(from, to).await?)
+    }
+
+    async fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        glommio::executor().spawn_blocking(move || std::fs::create_dir_all(path)).await
+    }
+
+    async fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let directory = Directory::open(path).await?;
+        directory.sync().await?;
+        Ok(directory.close().await?)
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        let path = path.to_owned();
+        glommio::executor().spawn_blocking(move || list(&path)).await
+    }
+}
+
+fn list(path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_directory = metadata.is_dir();
+        entries.push(DirectoryEntry { name, bytes: if is_directory { 0 } else { metadata.len() }, is_directory });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Lets glommio probe the device under `path` for polled I/O on a file that holds a block: on an empty one the probe succeeds whatever
+/// the device can, and all that is read from it later on this thread fails with EOPNOTSUPP.
+async fn probe(path: &Path) -> io::Result<Device> {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let number = std::fs::metadata(directory)?.dev();
+    if let Some(device) = PROBED.with_borrow(|probed| probed.get(&number).copied()) {
+        return Ok(device);
+    }
+    let probe = Probe::create(directory)?;
+    let file = OpenOptions::new().read(true).dma_open(&probe.path).await.map_err(io::Error::from)?;
+    let read = file.read_at_aligned(0, BLOCK_BYTES).await.map_err(io::Error::from)?.len();
+    file.close().await.map_err(io::Error::from)?;
+    if read != BLOCK_BYTES {
+        return Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            format!("a block written to {} cannot be read", directory.display()),
+        ));
+    }
+    let device = Device { dsync_ends_inline: dsync_ends_inline(number) };
+    PROBED.with_borrow_mut(|probed| probed.insert(number, device));
+    Ok(device)
+}
+
+/// What sysfs says of the device's cache; false where it says nothing.
+fn dsync_ends_inline(device: u64) -> bool {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let base = format!("/sys/dev/block/{major}:{minor}");
+    // A partition has no queue of its own: its disk is the directory above.
+    ["queue", "../queue"].iter().any(|queue| {
+        let read = |name: &str| std::fs::read_to_string(format!("{base}/{queue}/{name}")).unwrap_or_default();
+        read("write_cache").trim() == "write through" || read("fua").trim() == "1"
+    })
+}
+
+/// A file of one block; removed when dropped.
+struct Probe {
+    path: PathBuf,
+}
+
+impl Probe {
+    fn create(directory: &Path) -> io::Result<Probe> {
+        let thread = glommio::executor().id();
+        let path = directory.join(format!(".probe-{}-{thread}", std::process::id()));
+        let mut file = std::fs::File::create(&path)?;
+        let probe = Probe { path };
+        file.write_all(&[0x5A; BLOCK_BYTES])?;
+        file.sync_all()?;
+        Ok(probe)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // What is left behind is a hidden file of one block that the next probe of the same name overwrites.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl DiskFile {
+    /// Writes `source` (zeros where it is None) of `bytes` at `offset`.
+    async fn write(&self, mut offset: u64, source: Option<&[u8]>, bytes: usize) -> io::Result<()> {
+        assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a write at {offset} is not on a block");
+        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "a write of {bytes} bytes is not in whole blocks");
+        let mut done = 0;
+        while done < bytes {
+            let mut buffer = self.file.alloc_dma_buffer(bytes - done);
+            match source {
+                Some(source) => buffer.as_bytes_mut().copy_from_slice(&source[done..]),
+                None => buffer.as_bytes_mut().fill(0),
+            }
+            let written = self.file.write_at(buffer, offset).await.map_err(io::Error::from)?;
+            // A write may end early when space runs out: the next one then says so. What is not in blocks is written again.
+            let whole = written / BLOCK_BYTES * BLOCK_BYTES;
+            if whole == 0 {
+                return Err(io::Error::new(ErrorKind::WriteZero, format!("a write of {bytes} bytes ended after {done}")));
+            }
+            done += whole;
+            offset += whole as u64;
+        }
+        if self.sync_after_write {
+            self.file.fdatasync().await.map_err(io::Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+impl File for DiskFile {
+    async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<AlignedBuffer> {
+        assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a read at {offset} is not on a block");
+        let mut buffer = AlignedBuffer::zeroed(bytes);
+        let mut done = 0;
+        while done < bytes {
+            let read = self.file.read_at_aligned(offset + done as u64, bytes - done).await.map_err(io::Error::from)?;
+            let whole = if done + read.len() >= bytes { read.len() } else { read.len() / BLOCK_BYTES * BLOCK_BYTES };
+            if whole == 0 {
+                return Err(io::Error::new(
+                    ErrorKind::UnexpectedEof,
+                    format!("the file ends {} bytes into a read", done + read.len()),
+                ));
+            }
+            buffer[done..done + whole].copy_from_slice(&read[..whole]);
+            done += whole;
+        }
+        Ok(buffer)
+    }
+
+    async fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write(offset, Some(bytes), bytes.len()).await
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        Ok(self.file.fdatasync().await?)
+    }
+
+    async fn allocate(&self, bytes: u64) -> io::Result<()> {
+        Ok(self.file.pre_allocate(bytes, false).await?)
+    }
+
+    async fn fill_zeros(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut at = from;
+        while at < to {
+            let bytes = (to - at).min(FILL_SLICE_BYTES as u64);
+            self.write(at, None, bytes as usize).await?;
+            at += bytes;
+            self.executor.yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn set_length(&self, bytes: u64) -> io::Result<()> {
+        Ok(self.file.truncate(bytes).await?)
+    }
+
+    async fn length(&self) -> io::Result<u64> {
+        Ok(self.file.file_size().await?)
+    }
+
+    async fn close(self) -> io::Result<()> {
+        Ok(self.file.close().await?)
+    }
+}
+
+#[cfg(test)]
+#[path = "disk_test.rs"]
+mod tests;

@@ -1,0 +1,22 @@
+//! glommio behind the io traits. The only module that names it.
+//!
+//! One executor is one thread: [`start`] makes one with a future of its own, [`run_here`] turns the calling thread into one.
+//! What was measured of glommio 0.9, and is built on here:
+//!
+//! * Its probe for polled I/O, made once per thread and device, takes an empty file for a success, and every later read of that device
+//!   fails. So a file that holds a block is opened first on each device (`disk`).
+//! * A wake from another thread into a queue without a latency goal takes 50 ms on a busy core, so there are two queues, and
+//!   [`crate::io::Urgency::Prompt`] is the one with a goal (`executor`).
+//! * It can go to sleep with ready tasks when its preemption timer fires early, so that timer is long and a heartbeat bounds the rest
+//!   (`executor`).
+//! * An O_DSYNC write is one trip to the disk, but most devices need a kworker for it, which busy CPUs keep waiting (`disk`).
+//! * A [`glommio::io::DmaFile`] writes from memory that it gave out itself, so writes copy once (`disk`).
+//! * Sockets are readiness-based and know no writev: whoever writes coalesces (`network`).
+
+mod disk;
+mod executor;
+mod network;
+
+pub use disk::DiskFile;
+pub use executor::{CoreHandle, CoreOptions, Executor, run_here, start};
+pub use network::{AcceptedSocket, BoundListener, Socket, resolve};

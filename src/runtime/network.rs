@@ -1,0 +1,106 @@
+//! TCP sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_lite::{AsyncRead as _, AsyncWrite as _};
+use glommio::net::{AcceptedTcpStream, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Executor;
+use crate::base::limits::LISTEN_BACKLOG;
+use crate::io::{Listener, Network};
+
+/// A connection of this executor.
+pub struct Socket(TcpStream);
+
+/// A connection taken and not yet tied to an executor.
+pub struct AcceptedSocket(AcceptedTcpStream);
+
+/// A socket that listens.
+pub struct BoundListener {
+    listener: glommio::net::TcpListener,
+}
+
+/// The addresses that `host` (a name or an IP address, IPv6 without brackets) means: what etcd listens on for a URL with it.
+/// `localhost` gives 127.0.0.1 and ::1 where the system resolves it to both.
+pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for address in (host, port).to_socket_addrs()? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+impl Network for Executor {
+    type Stream = Socket;
+    type Listener = BoundListener;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
+        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
+        let listener = TcpListener::bind(address)?;
+        // SAFETY: the descriptor is open and listening; listening again only changes the backlog.
+        if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: into_raw_fd gives up the only owner of an open, listening socket.
+        Ok(BoundListener { listener: unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) } })
+    }
+
+    fn adopt(&self, accepted: AcceptedSocket) -> io::Result<Socket> {
+        let stream = accepted.0.bind_to_executor();
+        stream.set_nodelay(true)?;
+        Ok(Socket(stream))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
+        let stream = TcpStream::connect(address).await.map_err(io::Error::from)?;
+        stream.set_nodelay(true)?;
+        Ok(Socket(stream))
+    }
+}
+
+impl Listener for BoundListener {
+    type Accepted = AcceptedSocket;
+
+    async fn accept(&self) -> io::Result<AcceptedSocket> {
+        Ok(AcceptedSocket(self.listener.shared_accept().await?))
+    }
+
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Whoever reads passes initialised memory, so nothing is filled here.
+        let unfilled = buf.initialize_unfilled();
+        let read = std::task::ready!(Pin::new(&mut self.0).poll_read(cx, unfilled))?;
+        buf.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+#[path = "network_test.rs"]
+mod tests;

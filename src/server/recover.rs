@@ -1,0 +1,260 @@
+//! What the data directory holds, read once before any core starts: checkpoints, WALs, and what they make of each group.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::limits::PAGE_BYTES;
+use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
+use crate::group::{Machine, Note, Replica};
+use crate::mvcc::Mvcc;
+use crate::pages::{Fault, Options, Store};
+use crate::raft::{Configuration, Log, Position, Replication, Start};
+use crate::state::{MetaLoadError, MetaState, Payload};
+use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions};
+
+use super::datadir::Paths;
+
+/// Why a member does not start.
+#[derive(Debug)]
+pub enum RecoverError {
+    /// The operating system says no.
+    Io {
+        /// With which file.
+        path: PathBuf,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// A page file is damaged.
+    Pages {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// The WAL is damaged.
+    Wal(PathBuf, Damage),
+    /// Files that do not belong together.
+    Mismatch(String),
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Io { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            RecoverError::Pages { path, what } => write!(f, "page file {} is damaged: {what}", path.display()),
+            RecoverError::Wal(folder, damage) => write!(f, "the write-ahead log in {} is damaged: {damage}", folder.display()),
+            RecoverError::Mismatch(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+/// What was found.
+pub struct Found {
+    /// The checkpoints' notes, per group.
+    pub notes: BTreeMap<GroupId, Note>,
+    /// What the WALs hold.
+    pub wal: Recovered,
+}
+
+impl Found {
+    /// The newest configuration that any group's log or state batch carries.
+    pub fn configuration(&self) -> Option<Configuration> {
+        let batches = self.wal.groups.iter().filter_map(|g| Configuration::decode(&g.configuration).ok());
+        let entries = self.wal.groups.iter().flat_map(|g| &g.entries).filter_map(|e| Payload::configuration(&e.payload));
+        batches.chain(entries).filter(|c| c.version > 0).max_by_key(|c| c.version)
+    }
+
+    /// How many shards the data is laid out for.
+    pub fn shards(&self) -> Option<u16> {
+        self.configuration().map(|c| c.shards).or_else(|| self.notes.values().next().map(|n| n.shards))
+    }
+}
+
+/// Reads everything but the pages themselves.
+///
+/// # Errors
+/// [`RecoverError`] names file and offset of what is damaged.
+pub fn find(paths: &Paths) -> Result<Found, RecoverError> {
+    let listing = paths.list().map_err(|e| RecoverError::Mismatch(e.to_string()))?;
+    let mut notes = BTreeMap::new();
+    for file in &listing.pages {
+        if let Some((store, _)) = open_store(&file.path, 0)? {
+            let note = Note::decode(store.note()).map_err(|_| RecoverError::Pages {
+                path: file.path.clone(),
+                what: "the meta page's note is none of this program's".into(),
+            })?;
+            notes.insert(file.group, note);
+        }
+    }
+    check_notes(&notes)?;
+    let checkpoints = notes.values().map(|note| Checkpoint {
+        group: note.group,
+        index: note.applied,
+        term: note.applied_term,
+        revision: note.applied_revision,
+    });
+    let ids = notes.values().next().map(|note| (note.cluster, note.member));
+    let options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    let names = listing.segments.iter().map(|s| s.name).collect();
+    let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
+    let mut recovery = Recovery::new(options, names).map_err(damaged)?;
+    while let Some(ask) = recovery.ask() {
+        let path = paths.segment(ask.segment());
+        let bytes = read_at_most(&path, ask.bytes_max()).map_err(|error| RecoverError::Io { path, error })?;
+        recovery.feed(&bytes).map_err(damaged)?;
+    }
+    let wal = recovery.finish().map_err(damaged)?;
+    Ok(Found { notes, wal })
+}
+
+fn check_notes(notes: &BTreeMap<GroupId, Note>) -> Result<(), RecoverError> {
+    let Some(first) = notes.values().next() else { return Ok(()) };
+    for (group, note) in notes {
+        if note.group != *group || note.cluster != first.cluster || note.member != first.member || note.shards != first.shards {
+            let what = format!("the page file of group {group} belongs to group {} of another member or layout", note.group);
+            return Err(RecoverError::Mismatch(what));
+        }
+    }
+    Ok(())
+}
+
+fn read_at_most(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(bytes_max);
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The store in a page file; `None` when no checkpoint was ever finished in it.
+fn open_store(path: &Path, cache_bytes: usize) -> Result<Option<(Store, File)>, RecoverError> {
+    let io = |error| RecoverError::Io { path: path.to_path_buf(), error };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(e)),
+    };
+    let bytes = file.metadata().map_err(io)?.len();
+    let mut metas = vec![0; 2 * PAGE_BYTES];
+    let there = usize::try_from(bytes).unwrap_or(usize::MAX).min(metas.len());
+    file.read_exact_at(&mut metas[..there], 0).map_err(io)?;
+    if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
+        return Ok(None);
+    }
+    let store = Store::open(&metas, bytes, Options::with_cache(cache_bytes)).map_err(|damage| RecoverError::Pages {
+        path: path.to_path_buf(),
+        what: damage.to_string(),
+    })?;
+    Ok(Some((store, file)))
+}
+
+/// What a group starts from; plain data, to be handed to its core's thread.
+pub struct GroupSeed {
+    /// The group.
+    pub group: GroupId,
+    /// Its page file.
+    pub path: PathBuf,
+    /// The checkpoint's note, or a new group's.
+    pub note: Note,
+    /// Its log.
+    pub log: RecoveredGroup,
+    /// Memory for its pages.
+    pub cache_bytes: usize,
+}
+
+/// Who and what the member is, for new groups.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member.
+    pub member: MemberId,
+    /// What a new cluster begins with.
+    pub initial: Configuration,
+}
+
+impl Identity {
+    /// The note of a group that has no checkpoint.
+    pub fn fresh_note(&self, group: GroupId) -> Note {
+        Note {
+            cluster: self.cluster,
+            member: self.member,
+            group,
+            shards: self.initial.shards,
+            applied: Index::ZERO,
+            applied_term: Term(0),
+            applied_revision: Revision::ZERO,
+            known_stable: Revision::FIRST,
+            floor: Revision::ZERO,
+            sliced: Revision::ZERO,
+        }
+    }
+}
+
+impl GroupSeed {
+    /// Makes the replica, on its core's thread.
+    ///
+    /// # Errors
+    /// Checkpoint and log do not fit, or a page is damaged.
+    pub fn grow(self, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
+        let GroupSeed { group, path, note, log, cache_bytes } = self;
+        let (store, file) = match open_store(&path, cache_bytes)? {
+            Some((store, file)) => (store, Some(file)),
+            None => (Store::create(Options::with_cache(cache_bytes)), None),
+        };
+        let machine = if group == GroupId::META {
+            Machine::Meta(Box::new(load_meta(store, file.as_ref(), &path)?))
+        } else {
+            Machine::Keys(Box::new(Mvcc::new(store, note.applied_revision)))
+        };
+        let mismatch = |what: &dyn fmt::Display| RecoverError::Mismatch(format!("group {group}: {what}"));
+        let start = Position { term: log.start_term, index: log.start };
+        let configuration = Configuration::decode(&log.configuration).ok().filter(|c| c.version > 0);
+        let log = Log::recovered(start, note.applied_revision, log.entries).map_err(|e| mismatch(&e))?;
+        let raft = Replication::new(Start {
+            me: identity.member,
+            group,
+            term,
+            configuration: configuration.unwrap_or_else(|| identity.initial.clone()),
+            log,
+            applied: note.applied,
+            configuration_of: Payload::configuration,
+        })
+        .map_err(|e| mismatch(&e))?;
+        Ok(Replica::new(now, raft, machine, &note))
+    }
+}
+
+/// Group 0's state is read whole; its pages are few.
+fn load_meta(mut store: Store, file: Option<&File>, path: &Path) -> Result<MetaState, RecoverError> {
+    loop {
+        match MetaState::load(store) {
+            Ok(state) => return Ok(state),
+            Err((back, MetaLoadError::Fault(fault))) => {
+                store = *back;
+                let file = file.ok_or_else(|| damaged_pages(path, "pages are named, but there is no file"))?;
+                let bytes = read_fault(file, fault).map_err(|error| RecoverError::Io { path: path.to_path_buf(), error })?;
+                store.install(fault, bytes).map_err(|damage| damaged_pages(path, &damage.to_string()))?;
+            }
+            Err((_, MetaLoadError::Malformed)) => {
+                return Err(damaged_pages(path, "a record of group 0 is none of this program's"));
+            }
+        }
+    }
+}
+
+fn damaged_pages(path: &Path, what: &str) -> RecoverError {
+    RecoverError::Pages { path: path.to_path_buf(), what: what.into() }
+}
+
+fn read_fault(file: &File, fault: Fault) -> io::Result<AlignedBuffer> {
+    let mut bytes = AlignedBuffer::zeroed(fault.bytes());
+    file.read_exact_at(&mut bytes, fault.offset())?;
+    Ok(bytes)
+}
