@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod front;
+pub mod gateway;
 pub mod io;
 pub mod proto;
 pub mod rpc;
