@@ -5,6 +5,8 @@
 pub mod base;
 
 pub mod config;
+pub mod front;
+pub mod gateway;
 pub mod io;
 pub mod metrics;
 pub mod pages;

@@ -279,3 +279,61 @@ fn many_resets_are_survived() {
         until(&executor, || server.port.calls() == 0).await;
     });
 }
+
+/// What comes back on a connection of its own for these bytes, until the server closes it.
+async fn http1(executor: &Executor, server: &Server, bytes: &[u8]) -> String {
+    let mut socket = executor.connect(server.address).await.expect("connected");
+    write_all(&mut socket, bytes).await;
+    String::from_utf8(read_all(&mut socket).await).expect("UTF-8")
+}
+
+#[test]
+fn http1_is_served_on_the_same_port() {
+    with_server(|executor, server| async move {
+        let answer = http1(&executor, &server, b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let expected = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 29\r\nConnection: close\r\n\r\n\
+                        {\"health\":\"true\",\"reason\":\"\"}";
+        assert_eq!(answer, expected);
+        // Several requests in one go, the last of HTTP/1.0.
+        let many = b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\nhost: x\r\n\r\nPOST /health HTTP/1.1\r\nHost: x\r\n\r\n\
+                     GET /%72eadyz?verbose HTTP/1.0\r\n\r\n";
+        let answer = http1(&executor, &server, many).await;
+        let parts: Vec<&str> = answer.split("HTTP/1.1 ").collect();
+        assert!(parts[1].starts_with("200 OK") && parts[1].ends_with("Content-Length: 5\r\n\r\n"), "{answer}");
+        assert!(parts[2].ends_with("\r\n\r\nok\n"), "{answer}");
+        assert!(parts[3].starts_with("405 Method Not Allowed") && parts[3].contains("Allow: GET\r\n"), "{answer}");
+        assert!(parts[4].contains("Connection: close") && parts[4].ends_with("[+]non_learner ok\nok\n"), "{answer}");
+        let posted = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nT: 1\r\n\r\n\
+                       POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\nhi";
+        let answer = http1(&executor, &server, posted).await;
+        assert!(answer.contains("\r\n\r\nabcdefgHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nhi"), "{answer}");
+    });
+}
+
+#[test]
+fn bad_http1_is_refused() {
+    with_server(|executor, server| async move {
+        let status = async |bytes: &[u8]| http1(&executor, &server, bytes).await.get(9..12).unwrap_or_default().to_owned();
+        assert_eq!(status(b"what is this\r\n\r\n").await, "400");
+        assert_eq!(status(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03").await, "400");
+        assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n").await, "400");
+        assert_eq!(status(b"GET /nope HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n").await, "404");
+        assert_eq!(status(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n").await, "400");
+        assert_eq!(status(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").await, "413");
+        assert_eq!(status(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n").await, "413");
+        assert_eq!(
+            status(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n").await,
+            "501"
+        );
+        let long = [b"GET /".as_slice(), &vec![b'a'; 70 << 10]].concat();
+        assert_eq!(status(&long).await, "431");
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(200));
+        assert_eq!(status(many.as_bytes()).await, "431");
+        // Cut off in the middle: closed without an answer.
+        let mut socket = executor.connect(server.address).await.expect("connected");
+        write_all(&mut socket, b"GET /health HT").await;
+        drop(socket);
+        until(&executor, || server.connections.is_empty()).await;
+    });
+}

@@ -209,3 +209,11 @@ pub const UNSENT_BYTES_PER_CONNECTION_MAX: usize = 64 << 20;
 pub const MESSAGE_RESERVE_BYTES_MAX: usize = 64 << 10;
 /// Connections of one executor.
 pub const CONNECTIONS_MAX: usize = 100_000;
+
+// gateway
+/// The request line and headers of an HTTP/1.1 request.
+pub const HTTP1_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header fields of an HTTP/1.1 request.
+pub const HTTP1_HEADERS_MAX: usize = 100;
+/// The body of an HTTP/1.1 request.
+pub const HTTP1_BODY_BYTES_MAX: usize = 4 << 20;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use slab::Slab;
@@ -89,10 +90,13 @@ impl<T: Tasks> Connections<T> {
         let connections = self.clone();
         let stopping = Stopping(control.clone());
         self.tasks.spawn(Urgency::Prompt, async move {
+            // What is large in these futures is boxed: a connection that says nothing costs little more than its socket.
             match connections.sniff(Wire::new(socket, connections.buffers.clone()), &control).await {
-                // The large future is only made when it is needed: a connection that says nothing costs no more than its socket.
                 Some(Sniffed::Http2(wire)) => connections.serve(wire, control).await,
-                Some(Sniffed::Http1(wire)) => Box::pin(http1(wire, stopping)).await,
+                Some(Sniffed::Http1(wire)) => {
+                    let cut = Stopping(control);
+                    futures_lite::future::or(Box::pin(http1(wire, stopping)), cut.reaches(Ending::Abrupt)).await;
+                }
                 None => {}
             }
             connections.state.borrow_mut().controls.remove(place);
@@ -107,7 +111,7 @@ impl<T: Tasks> Connections<T> {
             control.signal.enter(cx.waker());
             control.signal.leave();
             if control.ending.get() > Ending::No || is_late.as_mut().poll(cx).is_ready() {
-                return std::task::Poll::Ready(Ok(None));
+                return Poll::Ready(Ok(None));
             }
             wire.poll_peek(cx, is_http2)
         })
@@ -155,18 +159,18 @@ impl<T: Tasks> Connections<T> {
 pub struct Stopping(Rc<Control>);
 
 impl Stopping {
-    /// Runs `work` until it ends (Some), or until the connection is to end (None).
-    pub async fn or<R>(&self, work: impl Future<Output = R>) -> Option<R> {
-        let mut work = std::pin::pin!(work);
+    /// Ends when the connection is to end after the answer under way.
+    pub async fn stopped(self) {
+        self.reaches(Ending::Graceful).await;
+    }
+
+    async fn reaches(&self, ending: Ending) {
         poll_fn(|cx| {
             self.0.signal.enter(cx.waker());
             self.0.signal.leave();
-            if let std::task::Poll::Ready(result) = work.as_mut().poll(cx) {
-                return std::task::Poll::Ready(Some(result));
-            }
-            if self.0.ending.get() > Ending::No { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
+            if self.0.ending.get() >= ending { Poll::Ready(()) } else { Poll::Pending }
         })
-        .await
+        .await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcring::front::{CallId, Code, Method, Status, message_prefix};
+use etcring::gateway::{self, Endpoint, Facts, HttpRequest, HttpResponse, answer_checks, answer_health, answer_metrics};
 use etcring::io::{Listener, Network, Tasks, Urgency};
 use etcring::rpc::{Connections, Incoming, Options, Port};
 use etcring::runtime::Executor;
@@ -39,7 +40,10 @@ impl Server {
             loop {
                 let accepted = listener.accept().await.expect("a connection");
                 let socket = io.adopt(accepted).expect("adopted");
-                accepting.open(socket, |wire, _| async move { drop(wire) });
+                let tasks = io.clone();
+                accepting.open(socket, |wire, stopping| async move {
+                    gateway::serve(wire, &answer, &tasks, stopping.stopped()).await;
+                });
             }
         });
         let front = Front { server: server.clone(), snapshots: RefCell::default() };
@@ -61,6 +65,20 @@ impl Server {
             executor.sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(self.cancels.get(), count);
+    }
+}
+
+/// A member that is well; POST /echo gives the body back.
+async fn answer(request: HttpRequest) -> HttpResponse {
+    if request.path == "/echo" {
+        return HttpResponse::text(200, request.body);
+    }
+    let facts = Facts { has_leader: true, serializable: Some(Ok(())), linearizable: Some(Ok(())), ..Facts::default() };
+    match Endpoint::of(&request) {
+        Ok(Endpoint::Health { exclude, serializable }) => answer_health(&exclude, serializable, &facts),
+        Ok(Endpoint::Checks { checks, verbose, .. }) => answer_checks(&checks, verbose, &facts),
+        Ok(Endpoint::Metrics | Endpoint::Version) => answer_metrics("up 1\n".into()),
+        Err(response) => response,
     }
 }
 
