@@ -5,8 +5,6 @@
 pub mod base;
 
 pub mod config;
-pub mod front;
-pub mod gateway;
 pub mod io;
 pub mod metrics;
 pub mod pages;
@@ -26,6 +24,7 @@ pub mod shard;
 
 pub mod front;
 
+pub mod gateway;
 pub mod pump;
 pub mod rpc;
 

@@ -225,7 +225,7 @@ impl Front {
         for &group in &groups {
             self.free(self.config.layout.core(group))?;
         }
-        let query = HashQuery { revision, compacted: self.shared.compact_revision() };
+        let query = HashQuery { revision, compacted: self.shared.compact_revision(), at_compaction: false };
         for &group in &groups {
             self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::HashKept(query)));
         }
