@@ -14,6 +14,4 @@ pub mod evaluate;
 pub mod kv;
 
 #[cfg(test)]
-mod model_test;
-#[cfg(test)]
-mod naive;
+mod model;
