@@ -240,7 +240,7 @@ impl Front {
         for &group in &groups {
             self.free(self.config.layout.core(group))?;
         }
-        let query = HashQuery { revision, compacted: self.shared.compact_revision(), at_compaction: false };
+        let query = HashQuery { revision, compacted: self.hold_floor(id), at_compaction: false };
         for &group in &groups {
             self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::HashKept(query)));
         }
@@ -249,6 +249,17 @@ impl Front {
         self.no_limit(id);
         self.calls.get(id).expect("a call that begins is there").step = Step::Hash(hash);
         Ok(())
+    }
+
+    /// The compact revision as etcd counts it, and everything above it kept: a hash is of the whole history above it, not of the keys
+    /// at its revision alone.
+    fn hold_floor(&mut self, id: CallId) -> i64 {
+        loop {
+            let floor = self.shared.floor();
+            if self.hold(id, floor) {
+                return if floor == Revision::ZERO { -1 } else { floor.as_i64() };
+            }
+        }
     }
 
     fn ask_entries(&mut self, id: CallId, query: HashQuery, group: GroupId, resume: Option<Resume>) {
