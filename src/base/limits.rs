@@ -49,7 +49,7 @@ pub const CHECK_ERRORS_MAX: usize = 100;
 
 /// Groups that one WAL can name: as many as a [`super::GroupSet`] holds.
 pub const WAL_GROUPS_MAX: usize = 128;
-/// The highest index that is taken from disk.
+/// The highest index, run or sequence that is taken from disk, so that counting on from one never overflows.
 pub const WAL_INDEX_MAX: u64 = 1 << 62;
 /// The most bytes that a record takes in a batch: header and framing of a batch of its own left out.
 pub const WAL_RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX - 2 * BLOCK_BYTES;
