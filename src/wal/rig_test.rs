@@ -132,7 +132,7 @@ impl Rig {
             limits: limits(),
         });
         let (groups, term) = (groups.to_vec(), recovered.term.0);
-        let mut rig = Rig { disk, writer, groups, term, known: recovered.known, batches: Vec::new() };
+        let mut rig = Rig { disk, writer, groups, term, known: Known::default(), batches: Vec::new() };
         rig.provide();
         rig.rotate();
         rig.provide();
