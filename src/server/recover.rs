@@ -14,7 +14,7 @@ use crate::mvcc::Mvcc;
 use crate::pages::{Fault, Options, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::{MetaLoadError, MetaState, Payload};
-use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions};
+use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
 
 use super::datadir::Paths;
 
@@ -100,7 +100,8 @@ pub fn find(paths: &Paths) -> Result<Found, RecoverError> {
         revision: note.applied_revision,
     });
     let ids = notes.values().next().map(|note| (note.cluster, note.member));
-    let options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    let checkpoints: Vec<Checkpoint> = checkpoints.collect();
+    let options = RecoveryOptions { ids, checkpoints: checkpoints.clone(), ..RecoveryOptions::default() };
     let names = listing.segments.iter().map(|s| s.name).collect();
     let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
     let mut recovery = Recovery::new(options, names).map_err(damaged)?;
@@ -110,6 +111,12 @@ pub fn find(paths: &Paths) -> Result<Found, RecoverError> {
         recovery.feed(&bytes).map_err(damaged)?;
     }
     let wal = recovery.finish().map_err(damaged)?;
+    // One member is the whole cluster: what it knew to be stable must be here.
+    let known = wal.known.serving.max(wal.known.stable);
+    if let Some(revision) = missing_revision(&wal, &checkpoints, known) {
+        let what = format!("revision {revision} was acknowledged (known stable: {known}) and is in no log and no page file");
+        return Err(RecoverError::Mismatch(what));
+    }
     Ok(Found { notes, wal })
 }
 
