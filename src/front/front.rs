@@ -376,6 +376,11 @@ impl Front {
         self.shared.may_park(self.waiting_for())
     }
 
+    /// Whether there is a reign to serve in.
+    pub fn leads(&self) -> bool {
+        self.shared.leading().is_some()
+    }
+
     /// After a park: nobody need wake this front.
     pub fn unparked(&self) {
         self.shared.unparked();

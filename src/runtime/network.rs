@@ -37,19 +37,28 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-impl Network for Executor {
-    type Stream = Socket;
-    type Listener = BoundListener;
-
-    fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
-        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
-        let listener = TcpListener::bind(address)?;
+impl BoundListener {
+    /// Ties a bound socket to this executor.
+    ///
+    /// # Errors
+    /// The system's, when it does not listen.
+    pub fn from_std(listener: TcpListener) -> io::Result<BoundListener> {
         // SAFETY: the descriptor is open and listening; listening again only changes the backlog.
         if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: into_raw_fd gives up the only owner of an open, listening socket.
         Ok(BoundListener { listener: unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) } })
+    }
+}
+
+impl Network for Executor {
+    type Stream = Socket;
+    type Listener = BoundListener;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
+        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
+        BoundListener::from_std(TcpListener::bind(address)?)
     }
 
     fn adopt(&self, accepted: AcceptedSocket) -> io::Result<Socket> {

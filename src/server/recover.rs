@@ -147,10 +147,8 @@ fn open_store(path: &Path, cache_bytes: usize) -> Result<Option<(Store, File)>, 
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    let store = Store::open(&metas, bytes, Options::with_cache(cache_bytes)).map_err(|damage| RecoverError::Pages {
-        path: path.to_path_buf(),
-        what: damage.to_string(),
-    })?;
+    let store = Store::open(&metas, bytes, Options::with_cache(cache_bytes))
+        .map_err(|damage| RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() })?;
     Ok(Some((store, file)))
 }
 

@@ -206,7 +206,11 @@ fn a_foreign_or_unknown_segment_is_refused() {
 /// Rewrites the header crc after `change`, so that only the content is wrong.
 fn forge(rig: &mut Rig, batch: usize, change: impl FnOnce(&mut [u8])) {
     let (file, offset, bytes) = rig.batches[batch];
-    let block = &mut rig.disk.files.get_mut(&file).unwrap()[offset as usize..(offset + bytes) as usize];
+    forge_at(rig, file, offset, bytes as usize, change);
+}
+
+fn forge_at(rig: &mut Rig, file: SegmentName, offset: u64, bytes: usize, change: impl FnOnce(&mut [u8])) {
+    let block = &mut rig.disk.files.get_mut(&file).unwrap()[offset as usize..][..bytes];
     change(block);
     let payload = crc32fast::hash(&block[96..]);
     block[16..20].copy_from_slice(&payload.to_le_bytes());
@@ -239,6 +243,31 @@ fn a_stale_batch_in_a_reused_file_is_never_taken_for_a_new_one() {
     rig.disk.files.insert(segment(1, 0, 3), old);
     let recovered = rig.recover().unwrap();
     assert_eq!((indexes(group(&recovered, 1)), recovered.cut_tails), (vec![1, 2, 3], vec![]));
+}
+
+#[test]
+fn a_batch_that_a_client_wrote_into_a_value_is_never_taken_for_one() {
+    let rig = three();
+    let (file, offset, bytes) = rig.batches[3];
+    let forged = rig.disk.files[&file][offset as usize..(offset + bytes) as usize].to_vec();
+    let mut other = three();
+    // The very next batch, but for the salt, which no client knows: where the log ends, and further on.
+    other.disk.files.get_mut(&file).unwrap()[(offset + bytes) as usize..][..forged.len()].copy_from_slice(&forged);
+    forge_at(&mut other, file, offset + bytes, forged.len(), |block| {
+        block[56] = 5;
+        block[40] ^= 1;
+    });
+    let recovered = other.recover().unwrap();
+    assert_eq!((indexes(group(&recovered, 1)), recovered.cut_tails), (vec![1, 2, 3], vec![]));
+    // Inside a torn batch, with the salt even: the batch's own length leads past it.
+    let mut value = vec![0; 4000];
+    value.extend_from_slice(&forged);
+    let mut rig = three();
+    rig.writer.append(&put(1, 1, 4, &value));
+    let write = rig.writer.seal(rig.known).unwrap();
+    rig.disk.write(&write);
+    rig.disk.flip(file, write.offset + 200, 0);
+    assert_eq!(rig.recover().unwrap().cut_tails.len(), 1);
 }
 
 #[test]

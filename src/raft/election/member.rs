@@ -172,12 +172,11 @@ impl Election {
         if matches!(self.role, Role::Leading(_)) {
             return self.tick_leading(now, awaited, effects);
         }
-        if matches!(self.role, Role::Candidate(_)) && now >= self.heartbeat_at {
-            self.request_votes(now, effects);
-        }
         // Who is still on the way into a term stands for none: its disk or its cores are slow, and would be in the next.
         if now >= self.deadline && self.moving.is_none() {
             self.stand(now, effects);
+        } else if now >= self.heartbeat_at {
+            self.request_votes(now, effects);
         }
     }
 
@@ -279,3 +278,7 @@ impl Election {
         (0..self.cores).map(CoreId)
     }
 }
+
+#[cfg(test)]
+#[path = "member_test.rs"]
+mod tests;
