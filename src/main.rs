@@ -1,6 +1,6 @@
 //! The `etcring` binary; under the name `etcd` it is the same.
 
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use etcring::config::{self, Parsed};
 use etcring::server::{logging, start};
@@ -29,11 +29,12 @@ fn main() -> ExitCode {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
+            // The executors' threads are still there: the process ends without taking them down one by one.
             match start::run(*config) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(()) => process::exit(0),
                 Err(error) => {
                     tracing::error!("{error}");
-                    ExitCode::FAILURE
+                    process::exit(1)
                 }
             }
         }

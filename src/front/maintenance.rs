@@ -209,8 +209,23 @@ impl Front {
 
     fn hash_kv(&mut self, id: CallId, message: Bytes) -> Begun {
         let request: pb::HashKvRequest = validate::request(message)?;
+        if request.revision < 0 {
+            return self.hash_of_nothing(id, request.revision);
+        }
         let (current, revision) = self.read_revision(id, request.revision)?;
         self.start_hash(id, current, revision, false)
+    }
+
+    /// A negative revision is compacted, but for -1 in a store that never was: etcd hashes everything up to it, which is nothing.
+    fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
+        let compact_revision = self.shared.compact_revision();
+        if asked < compact_revision {
+            return Err(errors::COMPACTED.into());
+        }
+        let header = Some(self.current_header());
+        let hash = HashMerger::new(0, false).finish();
+        self.reply(id, frame(&pb::HashKvResponse { header, hash, compact_revision, hash_revision: asked }));
+        Ok(())
     }
 
     /// etcd hashes its whole file. Here: the keys at the current revision; neither can be compared with another implementation's.

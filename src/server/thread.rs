@@ -104,6 +104,8 @@ pub async fn run(executor: runtime::Executor, seed: Seed) {
         Err(line) => Err(line),
     };
     ended.send(outcome).ok();
+    // The executor is not taken down: its helper threads may be in the middle of something for it. The process ends as a whole.
+    std::future::pending().await
 }
 
 async fn try_run(executor: runtime::Executor, seed: Seed) -> Result<Ended, String> {

@@ -67,6 +67,8 @@ pub struct Core {
     pub(super) chief: Option<Box<Chief>>,
     /// The cores of which core 0 knows that their first state batch is on disk.
     pub(super) carried: HashSet<CoreId>,
+    /// Clients wait for compactions up to this one to be on disk.
+    pub(super) settle: Revision,
     /// Frozen, and not everything accepted is on disk yet.
     pub(super) unreported: bool,
     pub(super) stopping: bool,
@@ -161,6 +163,7 @@ impl Core {
             known_stable,
             chief: chief.map(Box::new),
             carried: HashSet::new(),
+            settle: Revision::ZERO,
             unreported: false,
             stopping: false,
             stopped: false,
@@ -220,6 +223,7 @@ impl Core {
                 self.live.remove(id);
             }),
             CoreMessage::Compact { term, revision } => self.propose_compaction(term, revision),
+            CoreMessage::SettleCompaction(revision) => self.settle = self.settle.max(revision),
             CoreMessage::Defragment => self.start_defragment(),
             CoreMessage::Checkpointed { group, applied } => self.log.release_earlier(group, applied, effects),
             CoreMessage::Carried(core) => {
