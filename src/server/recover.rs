@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::limits::PAGE_BYTES;
+use crate::base::mutant::{self, Mutant};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
 use crate::group::{Machine, Note, Replica};
 use crate::mvcc::Mvcc;
@@ -116,6 +117,9 @@ impl Found {
 
     /// The highest revision that is known to have been stable (rule 6): of the WALs' headers and the checkpoints' notes.
     pub fn known_stable(&self) -> Revision {
+        if mutant::on(Mutant::KnownStableDropped) {
+            return Revision::ZERO;
+        }
         let noted = self.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
         noted.max(self.wal.known.stable)
     }
@@ -153,7 +157,12 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
         revision: note.applied_revision,
     });
     let ids = notes.values().next().map(|note| (note.cluster, note.member));
-    let options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
+    let mut options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    #[cfg(test)]
+    {
+        options.torn_tail_accepted = mutant::on(Mutant::TornTailAccepted);
+    }
     let names = listing.segments.iter().map(|s| s.name).collect();
     let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
     let mut recovery = Recovery::new(options, names).map_err(damaged)?;
@@ -198,9 +207,19 @@ fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Opt
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    let store = Store::open(&metas, bytes, Options::with_cache(cache_bytes))
+    let store = Store::open(&metas, bytes, store_options(cache_bytes))
         .map_err(|damage| RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() })?;
     Ok(Some(store))
+}
+
+fn store_options(cache_bytes: usize) -> Options {
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
+    let mut options = Options::with_cache(cache_bytes);
+    #[cfg(test)]
+    if mutant::on(Mutant::PinnedPageReused) {
+        options.mutant = Some(crate::pages::Mutant::PendingPageReused);
+    }
+    options
 }
 
 /// The log of a group that no WAL names.
@@ -265,7 +284,7 @@ impl GroupSeed {
     /// Checkpoint and log do not fit, or a page is damaged.
     pub fn grow(self, files: &impl Files, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
         let GroupSeed { group, path, note, log, cache_bytes } = self;
-        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(Options::with_cache(cache_bytes)));
+        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(store_options(cache_bytes)));
         let machine = if group == GroupId::META {
             Machine::Meta(Box::new(load_meta(store, files, &path)?))
         } else {

@@ -71,6 +71,8 @@ pub struct Core {
     pub(super) settle: Revision,
     /// Frozen, and not everything accepted is on disk yet.
     pub(super) unreported: bool,
+    /// The shards, a bit each, of which more is at a quorum than their slots say.
+    pub(super) raising: u128,
     pub(super) stopping: bool,
     pub(super) stopped: bool,
     pub(super) now: Instant,
@@ -165,6 +167,7 @@ impl Core {
             carried: HashSet::new(),
             settle: Revision::ZERO,
             unreported: false,
+            raising: 0,
             stopping: false,
             stopped: false,
             now,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{CoreId, GroupId, KeyRange, LeaseId, MemberId, Prng, Revision, Term};
+use crate::base::{CoreId, GroupId, GroupSet, KeyRange, LeaseId, MemberId, Prng, Revision, Term};
 use crate::front::{Layout, alarm_bit};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb::KeyValue;
@@ -40,6 +40,8 @@ pub struct Cores {
     pub alarms: Vec<(MemberId, i32)>,
     /// Every so many events a gap in their place.
     pub gaps: u64,
+    /// Groups are sometimes behind with applying.
+    pub lags: bool,
     /// The most events or keys of a slice.
     pub slice_max: u64,
     /// The most bytes of values of a slice.
@@ -65,6 +67,7 @@ impl Cores {
             granted: BTreeMap::new(),
             alarms: Vec::new(),
             gaps: 0,
+            lags: false,
             slice_max: 4,
             slice_bytes: usize::MAX,
             event_reads: 0,
@@ -223,7 +226,12 @@ impl Cores {
     fn order(&mut self, ticket: Ticket, order: Order) {
         let after = self.reign.after();
         let (leave, answer) = match order {
-            Order::Write(write) => return self.write(ticket, None, write),
+            Order::Write { write, groups } => {
+                let of = |range: &KeyRange| self.layout.of_range(range);
+                let wanted: GroupSet = touched(&write).iter().flat_map(of).collect();
+                assert_eq!(groups, wanted);
+                return self.write(ticket, None, write);
+            }
             Order::LeaseGrant { id, ttl } => match self.granted.insert(id.0, ttl) {
                 Some(old) => {
                     self.granted.insert(id.0, old);
@@ -289,7 +297,14 @@ impl Cores {
         match read {
             Read::Range(read) => self.range(group, read),
             Read::Events(read) => self.events(group, read),
-            Read::Hash { .. } => Answer::Hash { records: Vec::new(), resume: None },
+            Read::HashKept(query) => {
+                self.may_read(query.revision);
+                Answer::HashKept(true)
+            }
+            Read::Hash { query, .. } => {
+                self.may_read(Revision(query.compacted.max(0) as u64));
+                Answer::Hash { entries: Vec::new(), resume: None }
+            }
             Read::Attached { lease, at, resume } => self.attached(group, lease, at, resume),
         }
     }
@@ -347,6 +362,12 @@ impl Cores {
         self.may_read(read.from);
         assert!(read.to <= self.reign.stable() && read.from <= read.to);
         let start = read.resume.map_or(0, |r| u64::from_be_bytes(r.as_ref().try_into().unwrap()) as usize);
+        // This group may not have applied everything that is stable; but what it showed it had.
+        let shown = if start == 0 { 0 } else { self.model.changes[start].revision };
+        let shown = shown.max(read.from.0 - 1);
+        let applied =
+            if self.lags && self.rng.chance(1, 4) { shown + self.rng.below(read.to.0 + 1 - shown) } else { read.to.0 };
+        let applied = Revision(applied);
         let mut budget = self.rng.below(self.slice_max + 1);
         let mut bytes = 0;
         let mut events = Vec::new();
@@ -354,7 +375,7 @@ impl Cores {
             let change = self.model.changes[at].clone();
             let revision = Revision(change.revision);
             let wanted = revision >= read.from
-                && revision <= read.to
+                && revision <= applied
                 && read.range.contains(&change.kv.key)
                 && self.layout.of_key(&change.kv.key) == group;
             if !wanted {
@@ -374,7 +395,7 @@ impl Cores {
             };
             events.push(event);
         }
-        Answer::Events { events, through: read.to, resume: None }
+        Answer::Events { events, through: applied, resume: None }
     }
 
     fn attached(&mut self, group: GroupId, lease: LeaseId, at: At, resume: Option<Bytes>) -> Answer {
