@@ -155,7 +155,12 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             }
             core.flush(now, &mut self.effects);
             self.carry_out()?;
-            if self.core_inbox.is_empty() {
+            // Rule 13: what the slots cover is on the queues of all executors before they rise.
+            self.parts.queues.flush();
+            let (_, core, _) = self.parts.core.as_mut().expect("looked at above");
+            let raised = core.raise_slots(&mut self.effects);
+            self.carry_out()?;
+            if self.core_inbox.is_empty() && !raised {
                 return Ok(());
             }
         }

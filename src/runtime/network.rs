@@ -82,6 +82,15 @@ impl BoundListener {
     /// # Errors
     /// The system's, when it does not listen.
     pub fn from_std(listener: TcpListener) -> io::Result<BoundListener> {
+        // What is set here, the accepted sockets inherit. A peer that vanished without a word is noticed by TCP's own probes.
+        for (level, option, value) in [
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_SECONDS),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_SECONDS),
+        ] {
+            set_option(listener.as_raw_fd(), level, option, value)?;
+        }
         // SAFETY: the descriptor is open and listening; listening again only changes the backlog.
         if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
             return Err(io::Error::last_os_error());
