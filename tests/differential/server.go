@@ -30,6 +30,11 @@ type serverKind struct {
 	isEtcd  bool     // etcd raises SIGTERM again after a clean stop, in place of exit code 0
 }
 
+func (k serverKind) with(extra []string) serverKind {
+	k.extra = append(k.extra[:len(k.extra):len(k.extra)], extra...)
+	return k
+}
+
 // One running server process and the directory that holds its data.
 type server struct {
 	kind       serverKind
