@@ -5,6 +5,7 @@
 //	/tmp/differential -server ../../target/release/etcring -shards 1,4,16 -seeds 1-5 -requests 2000
 //	/tmp/differential -server self          # etcd against itself: must show no difference
 //	/tmp/differential -server PATH -corpus only -only lease   # the scripts whose name holds "lease"
+//	/tmp/differential -server self -corpus only -only lease -jobs 1 -trace   # what etcd answers to each step of them
 //	/tmp/differential peer --data-dir ...   # this binary is etcd 3.7.1
 //
 // For each number of shards it runs the corpus (scripts of tricky sequences, corpus_*.go), then random sequences, one a seed, each on two fresh servers with free
@@ -69,7 +70,7 @@ func main() {
 	flag.DurationVar(&o.shrinkTime, "shrink-time", 3*time.Minute, "time that shrinking one sequence may take")
 	flag.StringVar(&o.directory, "dir", os.TempDir(), "where the servers' data goes")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every sequence that passes")
-	flag.BoolVar(&o.trace, "trace", false, "print every step before it is done")
+	flag.BoolVar(&o.trace, "trace", false, "print every step before it is done, and etcd's answers to it")
 	flag.Parse()
 	os.Exit(run(o))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type pair struct {
 	meaning         meaning // of symbolic numbers; from the peer's answers
 	model           *model
 	hashes          bool // the server under test has HashKV
+	trace           bool // print etcd's answers
 }
 
 // The first step at which the two differ.
@@ -77,6 +79,9 @@ func (p *pair) both(s step, request proto.Message, do func(c *session, request p
 	forPeer := own(p.peer)
 	expected := do(p.peer, forPeer)
 	got := <-actual
+	if p.trace {
+		fmt.Fprintf(os.Stderr, "      etcd: %s\n", indent(expected.String()))
+	}
 	sent := ""
 	if forPeer != nil {
 		sent = show(forPeer)

@@ -88,7 +88,7 @@ func (p *pool) run(steps []step, extra []string, trace bool) (*difference, error
 		return nil, err
 	}
 	defer func() { pair.close() }()
-	pair.hashes = p.hashes
+	pair.hashes, pair.trace = p.hashes, trace
 	for i, step := range append(steps[:len(steps):len(steps)], step{kind: stepDrain}) {
 		if trace {
 			fmt.Fprintf(os.Stderr, "%5d revision %d: %s\n", i, pair.meaning.current, step)
