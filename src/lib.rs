@@ -24,6 +24,10 @@ pub mod shard;
 
 pub mod front;
 
+pub mod gateway;
+pub mod pump;
+pub mod rpc;
+
 pub mod runtime;
 
 pub mod server;

@@ -63,7 +63,10 @@ impl Chief {
             Then::Compacted { revision, physical } => {
                 self.to_cores(&CoreMessage::Compact { term: self.term, revision }, actions);
                 match ticket {
-                    Some(ticket) if physical => self.physical.push((revision, ticket)),
+                    Some(ticket) if physical => {
+                        self.physical.push((revision, ticket));
+                        self.to_cores(&CoreMessage::SettleCompaction(revision), actions);
+                    }
                     Some(ticket) => self.answer_now(ticket, Answer::Compacted, actions),
                     None => {}
                 }

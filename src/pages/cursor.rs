@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         let mut path = Path::new();
-        self.store.descend(&self.root, key, &mut path, false)?;
+        self.store.descend(&self.root, key, &mut path)?;
         self.settle_forward(path)
     }
 

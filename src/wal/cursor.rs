@@ -159,13 +159,13 @@ impl Cursor {
         bytes: &[u8],
         out: &mut Gathered,
     ) -> Result<(), Damage> {
-        if let Some(end) = self.end {
+        if let Some(end) = self.end.filter(|end| end.sequence == segment.sequence) {
             return Err(Damage::at(segment, offset, What::EndNotReached { batch: end.batch }));
         }
         let torn = match found {
             Found::BadPayload(header) => Some(Torn { bytes: header.padded_bytes(), header_sound: true }),
             Found::Resembling => Some(Torn { bytes: BLOCK_BYTES, header_sound: false }),
-            Found::Overrun => {
+            Found::Overrun(_) => {
                 return Err(Damage::at(segment, bytes.len(), What::Truncated { bytes: bytes.len() as u64 }));
             }
             Found::Nothing | Found::Format(_) => None,

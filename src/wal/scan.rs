@@ -39,7 +39,7 @@ pub(super) enum Found<'a> {
     /// A header of this segment before content that does not match it.
     BadPayload(BatchHeader),
     /// A header of this segment whose batch is longer than the rest of the file.
-    Overrun,
+    Overrun(BatchHeader),
     /// A header of another format.
     Format(u16),
 }
@@ -54,7 +54,7 @@ pub(super) fn read(bytes: &[u8], offset: usize, identity: Identity) -> Found<'_>
         Err(NotAHeader::Bad) if BatchHeader::resembles(rest, identity.segment, identity.salt) => return Found::Resembling,
         Err(NotAHeader::Bad) => return Found::Nothing,
     };
-    let Some(batch) = rest.get(..header.padded_bytes()) else { return Found::Overrun };
+    let Some(batch) = rest.get(..header.padded_bytes()) else { return Found::Overrun(header) };
     if crc32fast::hash(&batch[HEADER_BYTES..]) != header.payload_crc {
         return Found::BadPayload(header);
     }
