@@ -218,3 +218,121 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         Pin::new(&mut state.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Gives `incoming` in pieces of `piece` bytes, takes `room` bytes, and counts.
+    #[derive(Default)]
+    struct Socket {
+        incoming: Vec<u8>,
+        piece: usize,
+        room: usize,
+        sent: Vec<u8>,
+        writes: usize,
+        reads: usize,
+    }
+
+    impl AsyncRead for Socket {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, target: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            if self.incoming.is_empty() {
+                return Poll::Pending;
+            }
+            let count = self.piece.min(self.incoming.len()).min(target.remaining());
+            target.put_slice(&self.incoming[..count]);
+            self.incoming.drain(..count);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes += 1;
+            let count = self.room.min(bytes.len());
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.room -= count;
+            self.sent.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn write(wire: &mut Wire<Socket>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(wire).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    fn read(wire: &mut Wire<Socket>, count: usize) -> Poll<Vec<u8>> {
+        let mut buffer = vec![0; count];
+        let mut target = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(wire).poll_read(&mut Context::from_waker(Waker::noop()), &mut target)).expect("no error");
+        Poll::Ready(target.filled().to_vec())
+    }
+
+    #[test]
+    fn what_is_written_in_a_turn_leaves_at_once_and_in_order() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket { room: usize::MAX, ..Socket::default() }, Buffers::default());
+        wire.begin_turn();
+        for i in 0..100u8 {
+            assert!(matches!(write(&mut wire, &[i; 10]), Poll::Ready(Ok(10))));
+            assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
+        }
+        assert_eq!(wire.0.borrow().socket.writes, 0);
+        assert!(wire.poll_send(cx).is_ready());
+        let state = wire.0.borrow();
+        assert_eq!((state.socket.writes, state.socket.sent.len()), (1, 1000));
+        assert!(state.socket.sent.is_sorted() && state.unsent.buffer.is_none());
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_stops_the_writer_at_one_buffer() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket::default(), Buffers::default());
+        wire.begin_turn();
+        let mut accepted = 0;
+        while let Poll::Ready(Ok(count)) = write(&mut wire, &[accepted as u8; 1000]) {
+            accepted += count;
+        }
+        assert_eq!(accepted, WIRE_BUFFER_BYTES);
+        wire.0.borrow_mut().socket.room = usize::MAX;
+        assert!(wire.poll_send(cx).is_ready());
+        assert_eq!(wire.0.borrow().socket.sent.len(), WIRE_BUFFER_BYTES);
+        let large = vec![1; 3 * WIRE_BUFFER_BYTES];
+        assert!(matches!(write(&mut wire, &large), Poll::Ready(Ok(count)) if count == large.len()));
+    }
+
+    #[test]
+    fn a_turn_reads_until_there_is_no_more_or_its_share_is_used_up() {
+        let socket = Socket { incoming: vec![7; 100_000], piece: 70_000, ..Socket::default() };
+        let mut wire = Wire::new(socket, Buffers::default());
+        wire.begin_turn();
+        let mut got = 0;
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            got += bytes.len();
+        }
+        assert_eq!((got, wire.0.borrow().socket.reads, wire.wants_turn()), (100_000, 3, false));
+        assert!(read(&mut wire, 10).is_pending());
+        assert_eq!(wire.0.borrow().socket.reads, 3, "the socket is not asked again in this turn");
+        assert!(wire.0.borrow().received.buffer.is_none(), "an idle connection holds no buffer");
+        wire.0.borrow_mut().socket.incoming = vec![7; 2 * READ_BYTES_PER_TURN_MAX];
+        wire.begin_turn();
+        let mut got = 0;
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            got += bytes.len();
+        }
+        assert!((READ_BYTES_PER_TURN_MAX..READ_BYTES_PER_TURN_MAX + WIRE_BUFFER_BYTES).contains(&got) && wire.wants_turn());
+    }
+}

@@ -99,7 +99,7 @@ impl Client {
         self.raw(path, &[], &bytes).await
     }
 
-    /// A unary call with as little work as can be: an answer that is not a success fails.
+    /// A unary call with as little work as can be (the bench uses it): an answer that is not a success fails.
     pub async fn unary(&self, path: &'static str, framed: Bytes) {
         let request =
             Request::builder().method("POST").uri(format!("http://localhost{path}")).header("content-type", "application/grpc");
@@ -113,6 +113,13 @@ impl Client {
         }
         let trailers = body.trailers().await.expect("trailers").expect("trailers");
         assert_eq!(trailers["grpc-status"], "0");
+    }
+
+    /// The HTTP status of an answer that may be no gRPC.
+    pub async fn status_only(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut call = self.open_with(path, headers).await;
+        let response = call.response.take().expect("just opened").await;
+        response.expect("a response").status().as_u16()
     }
 
     /// A call with these headers and these bytes, to its end.
