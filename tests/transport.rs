@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcring::base::Prng;
+use etcring::base::limits::{CALLS_PER_CONNECTION_MAX, PARTIAL_BYTES_PER_CONNECTION_MAX};
+use etcring::front::message_prefix;
 use etcring::io::{Network, Tasks, Urgency};
 use etcring::runtime::{CoreOptions, Executor, run_here};
 
@@ -456,5 +458,52 @@ fn one_busy_connection_leaves_room_for_the_others() {
         times.sort();
         println!("{floods} large calls beside; small ones: p50 {:?}, p99 {:?}", times[50], times[99]);
         assert!(floods > 0 && times[50] < Duration::from_millis(300), "half of the small calls took {:?} or more", times[50]);
+    });
+}
+
+#[test]
+fn a_connection_has_only_so_many_calls() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let mut calls = Vec::new();
+        for number in 0..CALLS_PER_CONNECTION_MAX {
+            let mut call = client.open(COMPACT).await;
+            call.send(b"", true);
+            calls.push(call);
+            if number % 1000 == 0 {
+                executor.sleep(Duration::from_millis(1)).await;
+            }
+        }
+        until(&executor, || server.port.calls() == CALLS_PER_CONNECTION_MAX).await;
+        assert_eq!(client.reset_reason(COMPACT).await, h2::Reason::REFUSED_STREAM);
+        assert_eq!(server.port.calls(), CALLS_PER_CONNECTION_MAX);
+        calls.pop().expect("many").reset();
+        server.cancelled(&executor, 1).await;
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+    });
+}
+
+#[test]
+fn a_connection_holds_only_so_much_of_messages_to_come() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let announced = message_prefix(2 << 20);
+        let part = vec![7; (2 << 20) - 1];
+        let refusals = Rc::new(Cell::new(0));
+        for _ in 0..=PARTIAL_BYTES_PER_CONNECTION_MAX / part.len() {
+            let call = client.open(PUT).await.bytes(&announced).bytes(&part);
+            let refusals = refusals.clone();
+            // Which of them is one too many depends on how they are mixed on the way.
+            executor.spawn(Urgency::Prompt, async move {
+                if let Some(code) = call.refusal().await {
+                    assert_eq!(code, 8);
+                    refusals.set(refusals.get() + 1);
+                }
+            });
+        }
+        until(&executor, || refusals.get() > 0).await;
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+        client.cut();
+        until(&executor, || server.connections.is_empty()).await;
     });
 }

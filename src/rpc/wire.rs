@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::limits::{READ_BYTES_PER_TURN_MAX, WIRE_BUFFER_BYTES, WIRE_BUFFERS_KEPT_MAX};
 
+/// What a connection may hold that has not said enough to know what it speaks.
+const PEEKED_BYTES: usize = 64;
+
 /// The wire buffers of an executor, kept for the next connection that needs one.
 #[derive(Clone, Default)]
 pub struct Buffers(Rc<RefCell<Vec<Box<[u8]>>>>);
@@ -25,7 +28,7 @@ impl Buffers {
 
     fn give_back(&self, buffer: Box<[u8]>) {
         let mut kept = self.0.borrow_mut();
-        if kept.len() < WIRE_BUFFERS_KEPT_MAX {
+        if kept.len() < WIRE_BUFFERS_KEPT_MAX && buffer.len() == WIRE_BUFFER_BYTES {
             kept.push(buffer);
         }
     }
@@ -56,6 +59,19 @@ impl Held {
             (self.start, self.end) = (0, 0);
             if let Some(buffer) = self.buffer.take() {
                 buffers.give_back(buffer);
+            }
+        }
+    }
+
+    /// Moves a few bytes to a buffer of their own, for a wait that may be long.
+    fn shrink(&mut self, buffers: &Buffers) {
+        let len = self.end - self.start;
+        if (1..PEEKED_BYTES / 2).contains(&len) && self.buffer.as_ref().is_some_and(|buffer| buffer.len() > PEEKED_BYTES) {
+            let mut small = vec![0; PEEKED_BYTES].into_boxed_slice();
+            small[..len].copy_from_slice(self.bytes());
+            (self.start, self.end) = (0, len);
+            if let Some(large) = self.buffer.replace(small) {
+                buffers.give_back(large);
             }
         }
     }
@@ -129,8 +145,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(answer) = enough(state.received.bytes(), false) {
                 return Poll::Ready(Ok(Some(answer)));
             }
-            if ready!(state.poll_receive(cx))? == 0 {
-                return Poll::Ready(Ok(enough(state.received.bytes(), true)));
+            match state.poll_receive(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(enough(state.received.bytes(), true))),
+                Poll::Ready(_) => {}
+                Poll::Pending => {
+                    let State { received, buffers, .. } = &mut *state;
+                    received.shrink(buffers);
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -312,6 +334,25 @@ mod tests {
         assert_eq!(wire.0.borrow().socket.sent.len(), WIRE_BUFFER_BYTES);
         let large = vec![1; 3 * WIRE_BUFFER_BYTES];
         assert!(matches!(write(&mut wire, &large), Poll::Ready(Ok(count)) if count == large.len()));
+    }
+
+    #[test]
+    fn a_peek_holds_little_and_loses_nothing() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket { incoming: b"PR".to_vec(), piece: 1, ..Socket::default() }, Buffers::default());
+        let seen = |bytes: &[u8], _| (bytes.len() >= 4).then(|| bytes.to_vec());
+        assert!(wire.poll_peek(cx, seen).is_pending());
+        assert_eq!(wire.0.borrow().received.buffer.as_ref().map(|buffer| buffer.len()), Some(PEEKED_BYTES));
+        {
+            let mut state = wire.0.borrow_mut();
+            (state.socket.incoming, state.socket.piece) = (vec![b'x'; 100], 100);
+        }
+        assert!(matches!(wire.poll_peek(cx, seen), Poll::Ready(Ok(Some(bytes))) if bytes.starts_with(b"PRxx")));
+        let mut all = Vec::new();
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            all.extend(bytes);
+        }
+        assert_eq!(all, [&b"PR"[..], &[b'x'; 100]].concat());
     }
 
     #[test]
