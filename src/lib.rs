@@ -3,9 +3,31 @@
 //! The modules stand in ranks (ARCHITECTURE.md); a module imports only modules of a lower rank, and `tests/tidy.rs` holds them to it.
 
 pub mod base;
-pub mod front;
-pub mod gateway;
+
+pub mod config;
 pub mod io;
+pub mod metrics;
+pub mod pages;
 pub mod proto;
+pub mod raft;
+pub mod reign;
+pub mod wal;
+
+pub mod mvcc;
+
+pub mod state;
+
+pub mod group;
+
+pub mod coordinator;
+pub mod shard;
+
+pub mod front;
+
+pub mod gateway;
+pub mod pump;
 pub mod rpc;
+
 pub mod runtime;
+
+pub mod server;

@@ -19,6 +19,84 @@ pub const CREDITS_PER_CORE: usize = 16384;
 /// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
 pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
 
+// mvcc and state
+/// The most keys that applying a range delete looks up at once.
+pub const APPLY_DELETES_BATCH: usize = 256;
+/// The most changes that a slice of compaction looks up at once.
+pub const COMPACT_BATCH: usize = 64;
+// pages
+/// The trees that one page file may hold.
+pub const TREES_MAX: usize = 8;
+/// The most levels of a tree: branches hold at least three children when they are split, and a file ends at [`FILE_PAGES_MAX`].
+pub const TREE_LEVELS_MAX: usize = 24;
+/// The longest key of a tree.
+pub const TREE_KEY_BYTES_MAX: usize = 4 << 20;
+/// The longest value of a tree.
+pub const TREE_VALUE_BYTES_MAX: usize = 512 << 20;
+/// The longest note that a checkpoint stores for its caller.
+pub const CHECKPOINT_NOTE_BYTES_MAX: usize = 3 << 10;
+/// The most pages of one page file (2 TB): what the directories of one meta page can name.
+pub const FILE_PAGES_MAX: u32 = 512_000_000;
+/// The most buffers that a page store keeps for reuse.
+pub const SPARE_PAGES_MAX: usize = 256;
+/// The most frames that one call of evict looks at.
+pub const EVICT_FRAMES_MAX: usize = 4096;
+/// The most read views pinned at one time in one page store.
+pub const VIEWS_MAX: usize = 1024;
+/// The most errors that one walk of a page file lists.
+pub const CHECK_ERRORS_MAX: usize = 100;
+// wal
+
+/// Groups that one WAL can name: as many as a [`super::GroupSet`] holds.
+pub const WAL_GROUPS_MAX: usize = 128;
+/// The highest index, run or sequence that is taken from disk, so that counting on from one never overflows.
+pub const WAL_INDEX_MAX: u64 = 1 << 62;
+/// The most bytes that a record takes in a batch: header and framing of a batch of its own left out.
+pub const WAL_RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX - 2 * BLOCK_BYTES;
+/// The most bytes of an entry's payload: a record less its fields.
+pub const WAL_PAYLOAD_BYTES_MAX: usize = WAL_RECORD_BYTES_MAX - 128;
+/// The most bytes that wait in one WAL's pending batches.
+pub const WAL_PENDING_BYTES_MAX: usize = 4 * BATCH_BYTES_MAX;
+/// What a WAL keeps back for votes, barriers, compaction and what is in flight (rule 18).
+pub const WAL_RESERVE_BYTES: usize = 1 << 20;
+/// Segments that stand ready behind the current one.
+pub const WAL_SEGMENTS_SPARE: usize = 1;
+/// The most bytes of a state batch, header and padding included.
+pub const WAL_STATE_BYTES_MAX: usize = 4 << 20;
+/// The most bytes of a configuration in a state batch.
+pub const WAL_CONFIGURATION_BYTES_MAX: usize = 16 << 10;
+/// The most earlier WALs whose ends a state batch records.
+pub const WAL_ENDS_MAX: usize = 16384;
+/// The most segment files that a recovery looks at.
+pub const WAL_SEGMENTS_MAX: usize = 65536;
+/// Buffers that a WAL keeps for its next batches.
+pub const WAL_BUFFERS_KEPT: usize = 2;
+/// A larger buffer than this is not kept.
+pub const WAL_BUFFER_KEPT_BYTES_MAX: usize = 2 << 20;
+/// What a new batch buffer begins with.
+pub const WAL_BUFFER_BYTES_MIN: usize = 64 << 10;
+// raft
+/// The most members of a cluster, learners included.
+pub const MEMBERS_MAX: usize = 32;
+/// The most payload bytes of one append to a peer (one entry may exceed it alone).
+pub const APPEND_BYTES_MAX: usize = 1 << 20;
+/// The most entries of one append to a peer.
+pub const APPEND_ENTRIES_MAX: usize = 4096;
+/// Appends to one peer and group that may be under way without an acknowledgement.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// Payload bytes to one peer and group that may be under way without an acknowledgement.
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 16 << 20;
+// config
+/// What a gRPC message may have on top of --max-request-bytes, as in etcd.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// The most that --max-request-bytes may say: what is made of a request has to fit one WAL batch.
+pub const REQUEST_BYTES_MAX: usize = BATCH_BYTES_MAX - (1 << 20);
+/// The most cores of one kind that a member may have.
+pub const CORES_MAX: usize = 64;
+
+// server
+/// Memory that an executor locks for its rings.
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 // runtime
 /// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
 pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
@@ -28,10 +106,77 @@ pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
+// metrics
+/// Versions of clients' APIs that are counted apart; all further ones are counted together.
+pub const CLIENT_VERSIONS_MAX: usize = 16;
+
+// group
+
+/// Page writes that one step of a checkpoint hands out.
+pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
+
+// shard
+
+/// Entries that a group applies in one round of its core's loop.
+pub const APPLY_BATCH_MAX: usize = 4096;
+/// Entries of a tree that one slice of reading, evaluating or compacting looks at.
+pub const SLICE_VISITS_MAX: u32 = 2048;
+/// Bytes of keys and values that one slice of reading gathers.
+pub const SLICE_BYTES_MAX: usize = 512 << 10;
+/// Entries that one step of an exact count looks at.
+pub const COUNT_VISITS_MAX: u32 = 1 << 20;
+/// Own segments of a WAL from which on checkpoints are made so that old ones become free.
+pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 2;
+/// Free segments that are kept to be recycled; more are removed.
+pub const WAL_FREE_KEPT_MAX: usize = 1;
+/// An idle core seals the tail of its WAL after this long.
+pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(100);
+
+// coordinator
+
+/// How often the leader looks for leases that have ended, as etcd does.
+pub const LEASE_SCAN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+/// Leases revoked after one such look, as in etcd.
+pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
+
+// pump
+
+/// Page writes of one checkpoint that are under way at one time.
+pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
+/// The most bytes of adjoining pages that are written as one.
+pub const CHECKPOINT_WRITE_BYTES_MAX: usize = 256 << 10;
+// front
+
+/// The longest TTL of a lease, in seconds (etcd's).
+pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
+/// What etcd adds to --max-request-bytes for the largest message that it receives, and for where it fragments watch responses.
+pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
+/// How deep txns may be nested. etcd's budget of operations bounds it; this holds for any --max-txn-ops.
+pub const TXN_DEPTH_MAX: usize = 64;
+/// Calls of one front that wait for a reign to begin.
+pub const PARKED_CALLS_MAX: usize = 16384;
+/// The most keys that a range asks of one group at a time.
+pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
+/// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.
+pub const WATCH_STREAM_BYTES_MAX: usize = 1 << 20;
+/// The most revisions in one response to a watch that catches up (etcd's).
+pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
+/// Above this many bytes a response to a watch that catches up takes no further revision.
+pub const WATCH_BATCH_BYTES: usize = 256 << 10;
+/// Watches (those with the same range and start count once) of one front that read the store at the same time.
+pub const CATCH_UPS_MAX: usize = 32;
+/// The first chunk of a RangeStream, in keys (etcd's).
+pub const STREAM_FIRST_KEYS: i64 = 10;
+/// Bytes of one RangeStream that may be under way to its client before it reads on.
+pub const STREAM_BYTES_MAX: usize = 4 << 20;
+/// Keep-alives of one stream that wait for the one before them.
+pub const KEEP_ALIVES_MAX: usize = 1024;
+/// How often a front looks whether group 0 has committed what an answer rests on, in microseconds.
+pub const META_POLL_MICROS: u64 = 500;
+/// How long a front waits before it asks again for changes that a core has not applied yet, in microseconds.
+pub const CATCH_UP_RETRY_MICROS: u64 = 1000;
 
 // rpc
-/// What is added to --max-request-bytes for the largest message taken (etcd's grpcOverheadBytes).
-pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
 /// What a connection reads or writes at a time; buffers of this size are shared by the connections of an executor.
 pub const WIRE_BUFFER_BYTES: usize = 64 << 10;
 /// Wire buffers that an executor keeps for later.

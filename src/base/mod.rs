@@ -6,7 +6,9 @@ mod buffer;
 mod entry;
 mod ids;
 pub mod limits;
+pub mod mutant;
 mod prng;
+mod range;
 mod time;
 pub mod wire;
 
@@ -16,4 +18,5 @@ pub use ids::{
     BatchNumber, ClusterId, CoreId, FrontId, GroupId, Index, LeaseId, MemberId, Revision, RunNumber, SegmentSequence, Term,
 };
 pub use prng::Prng;
+pub use range::{KeyRange, RangeEnd, group_of};
 pub use time::Instant;

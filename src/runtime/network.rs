@@ -76,13 +76,12 @@ fn describe(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("listen tcp {address}: {reason}"))
 }
 
-impl Network for Executor {
-    type Stream = Socket;
-    type Listener = BoundListener;
-
-    fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
-        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
-        let listener = TcpListener::bind(address)?;
+impl BoundListener {
+    /// Ties a bound socket to this executor.
+    ///
+    /// # Errors
+    /// The system's, when it does not listen.
+    pub fn from_std(listener: TcpListener) -> io::Result<BoundListener> {
         // What is set here, the accepted sockets inherit. A peer that vanished without a word is noticed by TCP's own probes.
         for (level, option, value) in [
             (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
@@ -98,6 +97,16 @@ impl Network for Executor {
         }
         // SAFETY: into_raw_fd gives up the only owner of an open, listening socket.
         Ok(BoundListener { listener: unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) } })
+    }
+}
+
+impl Network for Executor {
+    type Stream = Socket;
+    type Listener = BoundListener;
+
+    fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
+        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
+        BoundListener::from_std(TcpListener::bind(address)?)
     }
 
     fn adopt(&self, accepted: AcceptedSocket) -> io::Result<Socket> {

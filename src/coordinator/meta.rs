@@ -1,0 +1,95 @@
+//! Group 0's other proposals, and what follows when they are applied: compaction, alarms.
+
+use crate::base::{GroupId, Instant, MemberId, Revision};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::reign::Reign;
+use crate::shard::{Answer, CoreMessage, Leave, Refusal, Ticket};
+use crate::state::{MetaEffect, MetaState, Payload};
+
+use super::chief::{Action, Chief, Then, Waiter};
+
+impl Chief {
+    /// etcd: a revision at or below the last compaction is Compacted, one above the current revision is yet to come.
+    pub(super) fn compact(&mut self, reign: &Reign, ticket: Ticket, revision: i64, physical: bool, actions: &mut Vec<Action>) {
+        let done = self.compacted.map_or(-1, Revision::as_i64);
+        if revision <= done {
+            return self.answer_by_state(reign, ticket, Answer::Refused(Refusal::Compacted), actions);
+        }
+        if revision > reign.stable().as_i64() {
+            return self.answer_by_state(reign, ticket, Answer::Refused(Refusal::FutureRevision), actions);
+        }
+        let revision = Revision(revision.cast_unsigned());
+        self.compacted = Some(revision);
+        self.propose(reign, Payload::Compaction(revision), Some(ticket), Then::Compacted { revision, physical }, actions);
+    }
+
+    pub(super) fn alarm(&mut self, reign: &Reign, ticket: Ticket, request: &pb::AlarmRequest, actions: &mut Vec<Action>) {
+        let member = MemberId(request.member_id);
+        let raised = match request.action() {
+            AlarmAction::Get => unreachable!("a front answers what is asked of alarms itself"),
+            AlarmAction::Activate => true,
+            AlarmAction::Deactivate => false,
+        };
+        let payload = Payload::Meta(MetaEffect::Alarm { member, kind: request.alarm, raised });
+        let then = Then::Answer(Answer::Alarms(vec![(member, request.alarm)]));
+        self.propose(reign, payload, Some(ticket), then, actions);
+    }
+
+    /// Group 0 has applied an entry that was proposed in this term.
+    pub fn applied(&mut self, now: Instant, payload: &Payload, state: &MetaState, actions: &mut Vec<Action>) {
+        if let Payload::Meta(MetaEffect::Alarm { .. }) = payload {
+            self.board.publish_alarms(alarm_bits(state));
+        }
+        if matches!(payload, Payload::Barrier { .. }) || !self.open {
+            return;
+        }
+        let Waiter { then, ticket } = self.proposed.pop_front().expect("every proposal of this term has its waiter");
+        match then {
+            Then::Members => self.tell_members(state, actions),
+            Then::Answer(answer) => {
+                if let Some(ticket) = ticket {
+                    self.answer_now(ticket, answer, actions);
+                }
+            }
+            Then::Granted { id, ttl } => self.granted(now, id, ttl, ticket, actions),
+            Then::Revoked { id, answer } => {
+                self.revoked(id, actions);
+                if let Some(ticket) = ticket.filter(|_| answer) {
+                    let revision = self.reign.as_ref().map_or(Revision::ZERO, |r| r.stable());
+                    self.answer_now(ticket, Answer::Revoked { revision }, actions);
+                }
+            }
+            Then::Compacted { revision, physical } => {
+                self.to_cores(&CoreMessage::Compact { term: self.term, revision }, actions);
+                match ticket {
+                    Some(ticket) if physical => {
+                        self.physical.push((revision, ticket));
+                        self.to_cores(&CoreMessage::SettleCompaction(revision), actions);
+                    }
+                    Some(ticket) => self.answer_now(ticket, Answer::Compacted, actions),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// A group has nothing removable left below `revision`, on disk: physical compactions wait for all of them.
+    pub(super) fn group_sliced(&mut self, group: GroupId, revision: Revision, actions: &mut Vec<Action>) {
+        let known = self.sliced.entry(group).or_default();
+        *known = revision.max(*known);
+        let done = self.data_groups().map(|g| self.sliced.get(&g).copied().unwrap_or_default()).min().unwrap_or_default();
+        for (revision, ticket) in std::mem::take(&mut self.physical) {
+            if revision <= done {
+                self.answer(ticket, Leave::Now, Answer::Compacted, actions);
+            } else {
+                self.physical.push((revision, ticket));
+            }
+        }
+    }
+}
+
+/// The alarms as the board shows them: bit n stands for etcd's AlarmType n, whoever raised it.
+pub(super) fn alarm_bits(state: &MetaState) -> u64 {
+    state.alarms().iter().fold(0, |bits, &(_, kind)| bits | 1u64.checked_shl(kind.cast_unsigned()).unwrap_or(0))
+}

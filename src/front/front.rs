@@ -1,0 +1,573 @@
+//! The front itself: what comes in from the transport and from the cores, and where it goes.
+
+use std::sync::Arc;
+use std::{collections::VecDeque, mem};
+
+use bytes::Bytes;
+
+use crate::base::limits::{META_POLL_MICROS, PARKED_CALLS_MAX};
+use crate::base::mutant::{self, Mutant};
+use crate::base::{CoreId, GroupId, Instant, Prng, Revision, Term};
+use crate::proto::etcdserverpb as pb;
+use crate::reign::Board;
+use crate::shard::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront};
+
+use super::call::{CallId, CallOptions, Code, Method, Status};
+use super::calls::{Call, Calls, Due, Step};
+use super::config::Config;
+use super::errors;
+use super::shared::Shared;
+use super::tickets::{Ask, Open, Owner, Tickets};
+use super::waiting::Waiting;
+use super::watch::Hub;
+
+/// What the pump does for a front.
+#[derive(Debug)]
+pub enum FrontEffect {
+    /// Send this on the call. It is framed: the five bytes of gRPC's prefix are the first.
+    Send {
+        /// Which call.
+        call: CallId,
+        /// Prefix and message.
+        message: Bytes,
+    },
+    /// Send these two, one behind the other, as one message; `body` is shared by many calls and must not be copied per call.
+    SendShared {
+        /// Which call.
+        call: CallId,
+        /// Prefix and the beginning of the message. The prefix counts both parts.
+        head: Bytes,
+        /// The rest of it.
+        body: Bytes,
+    },
+    /// The call is over for the front; its id is not heard of again.
+    Finish {
+        /// Which call.
+        call: CallId,
+        /// How it ended.
+        status: Status,
+    },
+    /// Put this on the queue to a core.
+    ToCore(CoreId, ToCore),
+}
+
+/// How much a front has under way, for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Calls, streams included.
+    pub calls: usize,
+    /// Requests at the cores that are not answered.
+    pub asked: usize,
+    /// Watch streams.
+    pub watch_streams: usize,
+    /// Watches.
+    pub watchers: usize,
+    /// Watches that read from the store, or wait to.
+    pub slow_watchers: usize,
+}
+
+/// Why a call does not begin.
+pub enum Stop {
+    /// It is over.
+    Status(Status),
+    /// It needs a reign, and there is none.
+    NoReign,
+}
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Stop {
+        Stop::Status(status)
+    }
+}
+
+/// Whether a call has begun.
+pub type Begun = Result<(), Stop>;
+
+/// One front: its calls, its hub, and what it waits for.
+pub struct Front {
+    pub(super) config: Config,
+    pub(super) now: Instant,
+    pub(super) shared: Shared,
+    pub(super) calls: Calls,
+    pub(super) tickets: Tickets,
+    pub(super) waiting: Waiting,
+    pub(super) hub: Hub,
+    pub(super) members: Arc<Vec<pb::Member>>,
+    pub(super) prng: Prng,
+    pub(super) effects: Vec<FrontEffect>,
+    /// What the pump said last is stable.
+    pub(super) stable: Revision,
+    /// Calls that wait for a reign, in order of arrival.
+    parked: VecDeque<CallId>,
+    /// Whether there has been a reign.
+    led: bool,
+}
+
+impl Front {
+    /// A front that has heard nothing yet.
+    pub fn new(config: Config, board: Arc<Board>) -> Front {
+        let cores = 1 + config.layout.cores.iter().map(|c| usize::from(c.0)).max().unwrap_or(0);
+        assert_eq!(config.layout.cores.len(), usize::from(config.layout.shards) + 1, "a core for group 0 and for each shard");
+        let mut shared = Shared::new(board, config.front);
+        let stable = shared.serving();
+        Front {
+            now: Instant::ZERO,
+            calls: Calls::default(),
+            tickets: Tickets::new(config.front, cores),
+            waiting: Waiting::default(),
+            hub: Hub::new(config.layout.shards, stable),
+            members: Arc::new(Vec::new()),
+            prng: Prng::new(config.seed),
+            effects: Vec::new(),
+            parked: VecDeque::new(),
+            led: false,
+            stable,
+            shared,
+            config,
+        }
+    }
+
+    // From the transport.
+
+    /// A call begins: its headers are here.
+    pub fn open(&mut self, now: Instant, id: CallId, method: Method, options: CallOptions) {
+        self.now = now;
+        let bad_version = options.api_version.as_ref().is_some_and(|v| std::str::from_utf8(v).is_err());
+        let call = Call {
+            method,
+            deadline: options.deadline,
+            limit: Instant::MAX,
+            require_leader: options.require_leader,
+            step: Step::Fresh,
+            holds: Vec::new(),
+        };
+        self.calls.insert(id, call);
+        if bad_version {
+            return self.finish(id, errors::INVALID_CLIENT_API_VERSION);
+        }
+        if options.require_leader && self.led && self.shared.leading().is_none() {
+            return self.finish(id, errors::NO_LEADER);
+        }
+        if let Some(deadline) = options.deadline {
+            self.calls.at(deadline, Due::Expiry(id));
+        }
+        match method {
+            Method::Watch => self.watch_open(id),
+            Method::LeaseKeepAlive => self.keep_alive_open(id),
+            _ => {}
+        }
+    }
+
+    /// A message of the call is here: the request of a unary call, or one more of a stream.
+    pub fn message(&mut self, now: Instant, id: CallId, message: Bytes) {
+        self.now = now;
+        let Some(call) = self.calls.get(id) else { return };
+        match (call.method, &call.step) {
+            (Method::Watch, _) => self.watch_message(id, message),
+            (Method::LeaseKeepAlive, _) => self.keep_alive_message(id, message),
+            (method, Step::Fresh) => {
+                let limit = now + self.config.request_timeout();
+                call.limit = limit;
+                self.begin(id, method, message);
+            }
+            // A second message of a unary call says nothing; grpc-go does not read it either.
+            _ => {}
+        }
+    }
+
+    /// The client sends nothing more on the call.
+    pub fn half_close(&mut self, now: Instant, id: CallId) {
+        self.now = now;
+        let Some(call) = self.calls.get(id) else { return };
+        match (call.method, &call.step) {
+            (Method::LeaseKeepAlive, _) => self.keep_alive_half_close(id),
+            // A watch stream stays open for its events.
+            (Method::Watch, _) => {}
+            (_, Step::Fresh) => self.finish(id, Status::new(Code::Internal, "a request without a message")),
+            _ => {}
+        }
+    }
+
+    /// The call is gone: reset, or its connection lost. Nothing is sent on it any more.
+    pub fn cancel(&mut self, id: CallId) {
+        self.end(id);
+    }
+
+    /// `bytes` of what was sent on the call left for the socket.
+    pub fn sent(&mut self, id: CallId, bytes: usize) {
+        match self.calls.get(id).map(|c| &c.step) {
+            Some(Step::Watch) => self.watch_sent(id, bytes),
+            Some(Step::Stream(_)) => self.stream_sent(id, bytes),
+            _ => {}
+        }
+    }
+
+    // From the cores.
+
+    /// A message from a core.
+    pub fn core_message(&mut self, now: Instant, message: ToFront) {
+        self.now = now;
+        match message {
+            ToFront::Answer { ticket, term, leave, answer } => self.core_answer(ticket, term, leave, answer),
+            ToFront::Events { term, group, events } => self.hub.events(term, group, events),
+            ToFront::Gap { term, group, from, to } => self.hub.gap(term, group, from, to),
+            ToFront::Leading(reign) => {
+                self.led = true;
+                self.shared.lead(reign);
+                self.unpark();
+            }
+            ToFront::Ended { term, stable } => self.reign_ended(term, stable),
+            ToFront::Members(members) => self.members = members,
+        }
+    }
+
+    fn core_answer(&mut self, ticket: Ticket, term: Term, leave: Leave, answer: Answer) {
+        let (open, backlog) = self.tickets.close(ticket);
+        if let Some((core, message)) = backlog {
+            self.effects.push(FrontEffect::ToCore(core, message));
+        }
+        if open.owner == Owner::Nobody {
+            return;
+        }
+        let (revision, meta) = match leave {
+            Leave::Now => return self.answered(open, answer),
+            Leave::Stable(revision) => (revision, None),
+            Leave::StableAndMeta(revision, index) => (revision, Some(index)),
+        };
+        if self.shared.leading() != Some(term) {
+            // Rule 7: what waits in a reign that is over has an unknown outcome.
+            return self.answered(open, Answer::Refused(Refusal::LeaderChanged));
+        }
+        let here = revision <= self.stable && meta.is_none_or(|index| self.shared.meta_committed(index));
+        if here || mutant::on(Mutant::AnsweredBeforeStable) {
+            self.answered(open, answer);
+        } else {
+            self.waiting.push(revision, meta, open, answer);
+        }
+    }
+
+    /// Everything up to `stable` may be shown: answers leave, and the hub releases events. `stable` was loaded before the queues from
+    /// the cores were drained (rule 13).
+    pub fn advance(&mut self, now: Instant, stable: Revision) {
+        self.now = now;
+        self.stable = self.stable.max(stable);
+        self.release_answers();
+        self.hub_advance(self.stable);
+        self.shared.flush();
+    }
+
+    fn release_answers(&mut self) {
+        loop {
+            let shared = &self.shared;
+            let Some((open, answer)) = self.waiting.pop(self.stable, |index| shared.meta_committed(index)) else { break };
+            self.answered(open, answer);
+        }
+    }
+
+    fn reign_ended(&mut self, term: Term, stable: Revision) {
+        if self.shared.leading() == Some(term) {
+            self.stable = self.stable.max(stable);
+            self.release_answers();
+            while let Some((open, _)) = self.waiting.pop_any() {
+                self.answered(open, Answer::Refused(Refusal::LeaderChanged));
+            }
+            self.shared.end(term);
+            self.end_writes();
+            let grace = 3 * self.config.election_timeout;
+            self.calls.at(self.now + grace, Due::Leaderless);
+        }
+        self.hub.ended(term, stable);
+    }
+
+    /// What cores evaluate in a reign that is over has an unknown outcome.
+    fn end_writes(&mut self) {
+        let asked = |call: &Call| match &call.step {
+            Step::Write { .. } | Step::Order { .. } => true,
+            Step::KeepAlives(alives) => alives.asks(),
+            _ => false,
+        };
+        let calls: Vec<CallId> = self.calls.ids().filter(|(_, c)| asked(c)).map(|(id, _)| id).collect();
+        for id in calls {
+            self.finish(id, errors::LEADER_CHANGED);
+        }
+    }
+
+    // Timers.
+
+    /// When [`Front::tick`] has something to do. [`Instant::MAX`]: nothing is due ever.
+    pub fn next_deadline(&self) -> Instant {
+        let poll = if self.waiting.waits_for_meta() {
+            self.now + std::time::Duration::from_micros(META_POLL_MICROS)
+        } else {
+            Instant::MAX
+        };
+        self.calls.next_at().min(poll)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = now;
+        self.release_answers();
+        while let Some(due) = self.calls.due(now) {
+            match due {
+                Due::Expiry(id) => self.expire(id),
+                Due::Progress(id) => self.watch_progress_due(id),
+                Due::Leaderless => self.leaderless(),
+                Due::CatchUp(task) => self.catch_up_again(task),
+            }
+        }
+    }
+
+    fn expire(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let expires = call.expires();
+        if expires > self.now {
+            return self.calls.at(expires, Due::Expiry(id));
+        }
+        let status = match call.deadline {
+            Some(deadline) if deadline <= self.now => errors::DEADLINE_EXCEEDED,
+            _ => errors::TIMEOUT,
+        };
+        self.finish(id, status);
+    }
+
+    /// etcd ends the streams that asked for a leader when there was none for three election timeouts.
+    fn leaderless(&mut self) {
+        if self.shared.leading().is_some() {
+            return;
+        }
+        let streams: Vec<CallId> = self
+            .calls
+            .ids()
+            .filter(|(_, c)| c.require_leader && matches!(c.step, Step::Watch | Step::KeepAlives(_) | Step::HealthWatch))
+            .map(|(id, _)| id)
+            .collect();
+        for id in streams {
+            self.finish(id, errors::NO_LEADER);
+        }
+    }
+
+    // What the pump takes.
+
+    /// The effects since the last time, in order. Read floors are published before (rule 16).
+    pub fn take_effects(&mut self, into: &mut Vec<FrontEffect>) {
+        self.shared.flush();
+        into.append(&mut self.effects);
+    }
+
+    /// The lowest revision that something here waits for to be stable, for the board (rule 2).
+    pub fn waiting_for(&self) -> Option<Revision> {
+        [self.waiting.lowest(), self.hub.waiting_for()].into_iter().flatten().min()
+    }
+
+    /// How much is under way.
+    pub fn load(&self) -> Load {
+        let (watch_streams, watchers, slow_watchers) = self.hub.load();
+        Load { calls: self.calls.len(), asked: self.tickets.len(), watch_streams, watchers, slow_watchers }
+    }
+
+    /// What may be shown now; loaded before the queues from the cores are drained, and then given to [`Front::advance`] (rule 13).
+    pub fn load_stable(&mut self) -> Revision {
+        self.shared.serving()
+    }
+
+    /// Before its thread parks: whether it may (rule 2).
+    #[must_use]
+    pub fn may_park(&self) -> bool {
+        self.shared.may_park(self.waiting_for())
+    }
+
+    /// Whether there is a reign to serve in.
+    pub fn leads(&self) -> bool {
+        self.shared.leading().is_some()
+    }
+
+    /// After a park: nobody need wake this front.
+    pub fn unparked(&self) {
+        self.shared.unparked();
+    }
+
+    // Calls.
+
+    fn begin(&mut self, id: CallId, method: Method, message: Bytes) {
+        match self.start(id, method, message.clone()) {
+            Ok(()) => {}
+            Err(Stop::Status(status)) => self.finish(id, status),
+            Err(Stop::NoReign) => self.park(id, message),
+        }
+    }
+
+    fn start(&mut self, id: CallId, method: Method, message: Bytes) -> Begun {
+        match method {
+            Method::Range => self.range(id, message),
+            Method::Put => self.put(id, message),
+            Method::DeleteRange => self.delete(id, message),
+            Method::Txn => self.txn(id, message),
+            Method::Compact => self.compact(id, message),
+            Method::RangeStream => self.range_stream(id, message),
+            Method::LeaseGrant => self.lease_grant(id, message),
+            Method::LeaseRevoke => self.lease_revoke(id, message),
+            Method::LeaseTimeToLive => self.lease_time_to_live(id, message),
+            Method::LeaseLeases => self.lease_leases(id, message),
+            _ => self.maintenance(id, method, message),
+        }
+    }
+
+    fn park(&mut self, id: CallId, message: Bytes) {
+        if self.parked.len() >= PARKED_CALLS_MAX {
+            return self.finish(id, errors::TOO_MANY_REQUESTS);
+        }
+        let call = self.calls.get(id).expect("a call that begins is there");
+        if call.require_leader && self.led {
+            return self.finish(id, errors::NO_LEADER);
+        }
+        call.step = Step::Parked(message);
+        self.parked.push_back(id);
+        self.arm(id);
+    }
+
+    fn unpark(&mut self) {
+        for id in mem::take(&mut self.parked) {
+            let Some(call) = self.calls.get(id) else { continue };
+            if let Step::Parked(message) = mem::replace(&mut call.step, Step::Fresh) {
+                let method = call.method;
+                self.begin(id, method, message);
+            }
+        }
+        self.keep_alives_again();
+    }
+
+    /// Sets the timer of a call that waits for something that may not come.
+    pub(super) fn arm(&mut self, id: CallId) {
+        if let Some(call) = self.calls.get(id) {
+            let when = call.expires();
+            self.calls.at(when, Due::Expiry(id));
+        }
+    }
+
+    /// The term in which this member leads, for a request that needs it.
+    pub(super) fn reign(&self) -> Result<Term, Stop> {
+        self.shared.leading().ok_or(Stop::NoReign)
+    }
+
+    /// A header with `revision`.
+    pub(super) fn header(&self, revision: Revision) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.config.cluster.0,
+            member_id: self.config.member.0,
+            revision: revision.as_i64(),
+            raft_term: self.shared.term().0,
+        }
+    }
+
+    /// A header with the current revision.
+    pub(super) fn current_header(&mut self) -> pb::ResponseHeader {
+        let revision = self.shared.serving();
+        self.header(revision)
+    }
+
+    /// Whether something new may be asked of `core`.
+    pub(super) fn free(&self, core: CoreId) -> Result<(), Status> {
+        if self.tickets.free(core) { Ok(()) } else { Err(errors::TOO_MANY_REQUESTS) }
+    }
+
+    /// Asks a group's core (core 0 for orders).
+    pub(super) fn ask(&mut self, group: GroupId, owner: Owner, ask: Ask) -> u64 {
+        let core = match ask {
+            Ask::Order(..) => CoreId(0),
+            _ => self.config.layout.core(group),
+        };
+        let (number, message) = self.tickets.open(core, group, owner, ask);
+        if let Some(message) = message {
+            self.effects.push(FrontEffect::ToCore(core, message));
+        }
+        number
+    }
+
+    fn answered(&mut self, open: Open, answer: Answer) {
+        match open.owner {
+            Owner::Call { call, part } => self.call_answered(call, part, open.group, answer),
+            Owner::CatchUp { task } => self.catch_up_answered(task, open.group, answer),
+            Owner::Nobody => {}
+        }
+    }
+
+    fn call_answered(&mut self, id: CallId, part: u32, group: GroupId, answer: Answer) {
+        let Some(call) = self.calls.get(id) else { return };
+        match (mem::replace(&mut call.step, Step::Fresh), answer) {
+            (Step::KeepAlives(alives), answer) => self.keep_alive_answered(id, alives, answer),
+            (Step::Order { kind, .. }, answer) => self.order_answered(id, kind, answer),
+            (_, Answer::Refused(refusal)) => self.finish(id, errors::of_refusal(refusal)),
+            (Step::Write { kind, .. }, answer) => self.write_answered(id, kind, answer),
+            (Step::Reads(reads), answer) => self.reads_answered(id, reads, part, group, answer),
+            (Step::Stream(stream), answer) => self.stream_answered(id, stream, group, answer),
+            (Step::TimeToLive(ttl), answer) => self.attached_answered(id, ttl, group, answer),
+            (Step::Hash(hash), answer) => self.hash_answered(id, hash, group, answer),
+            (Step::Fresh | Step::Parked(_) | Step::Watch | Step::HealthWatch, _) => {
+                unreachable!("a call that asked nothing is answered")
+            }
+        }
+    }
+
+    /// Answers a call and ends it.
+    pub(super) fn reply(&mut self, id: CallId, message: Bytes) {
+        if self.end(id) {
+            self.effects.push(FrontEffect::Send { call: id, message });
+            self.effects.push(FrontEffect::Finish { call: id, status: Status::OK });
+        }
+    }
+
+    /// Ends a call with a status.
+    pub(super) fn finish(&mut self, id: CallId, status: Status) {
+        if self.end(id) {
+            self.effects.push(FrontEffect::Finish { call: id, status });
+        }
+    }
+
+    /// Takes a call out of everything; false if it was gone.
+    fn end(&mut self, id: CallId) -> bool {
+        let Some(call) = self.calls.remove(id) else { return false };
+        for revision in call.holds {
+            self.shared.give_back(revision);
+        }
+        match call.step {
+            Step::Write { ticket, .. } | Step::Order { ticket, .. } => {
+                if let Some((core, message)) = self.tickets.cancel(ticket) {
+                    self.effects.push(FrontEffect::ToCore(core, message));
+                }
+            }
+            Step::KeepAlives(alives) => {
+                if let Some((core, message)) = alives.ticket().and_then(|ticket| self.tickets.cancel(ticket)) {
+                    self.effects.push(FrontEffect::ToCore(core, message));
+                }
+            }
+            Step::Watch => self.watch_end(id),
+            _ => {}
+        }
+        true
+    }
+
+    /// Keeps what a call's read at `revision` needs until the call ends; false: it is compacted.
+    pub(super) fn hold(&mut self, id: CallId, revision: Revision) -> bool {
+        if !self.shared.hold(revision) {
+            return false;
+        }
+        self.calls.get(id).expect("a call that reads is there").holds.push(revision);
+        true
+    }
+
+    /// The current revision, loaded now and kept for the call's reads. A read at the current revision is never compacted: when the
+    /// floor has passed what was loaded, there is a newer one (rule 16), unless this member does not serve yet.
+    pub(super) fn hold_current(&mut self, id: CallId) -> Result<Revision, Stop> {
+        loop {
+            let floor = self.shared.floor();
+            let revision = self.shared.serving();
+            if revision < floor {
+                return Err(Stop::NoReign);
+            }
+            if self.hold(id, revision) {
+                return Ok(revision);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Applying committed entries, in order of their index, each once.
+
+use crate::base::{Entry, Index, Mark, Revision};
+use crate::mvcc::Budget;
+use crate::pages::Fault;
+use crate::state::apply::{self, EventsWanted};
+use crate::state::{Payload, kv};
+
+use super::replica::{Machine, Replica};
+
+/// What an applied entry was, for those who wait for it.
+#[derive(Debug)]
+pub struct Applied {
+    /// Its place in the log.
+    pub index: Index,
+    /// How it counts.
+    pub mark: Mark,
+    /// What it did; kv effects are not repeated here.
+    pub payload: Option<Payload>,
+}
+
+/// Why applying stopped before the end.
+#[derive(Debug)]
+pub enum ApplyError {
+    /// A page is needed first.
+    Fault(Fault),
+    /// The entry's payload is none that this program writes.
+    Malformed(Index),
+}
+
+impl From<Fault> for ApplyError {
+    fn from(fault: Fault) -> ApplyError {
+        ApplyError::Fault(fault)
+    }
+}
+
+impl Replica {
+    /// Applies up to `most` committed entries; `each` hears of every one. Returns whether all are applied now.
+    ///
+    /// # Errors
+    /// [`ApplyError::Fault`]: the entry at which it stopped is applied again from its beginning when the page is there.
+    pub fn apply(&mut self, most: usize, mut each: impl FnMut(Applied)) -> Result<bool, ApplyError> {
+        for _ in 0..most {
+            if self.is_applied() {
+                break;
+            }
+            let entry =
+                self.raft.log().entry(self.applied.next()).expect("committed entries are in memory until applied").clone();
+            let payload = self.apply_one(&entry)?;
+            self.applied = entry.index;
+            self.applied_term = entry.term;
+            if let Some(revision) = entry.mark.revision() {
+                assert!(revision > self.applied_revision, "revisions rise along a log");
+                self.applied_revision = revision;
+            }
+            each(Applied { index: entry.index, mark: entry.mark, payload });
+        }
+        let unneeded = self.applied.min(self.raft.matched_by_all());
+        self.raft.release(unneeded);
+        Ok(self.is_applied())
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> Result<Option<Payload>, ApplyError> {
+        let payload = Payload::decode(&entry.payload).map_err(|_| ApplyError::Malformed(entry.index))?;
+        match (&payload, &mut self.machine) {
+            (Payload::Kv(record), Machine::Keys(mvcc)) => {
+                let revision = entry.mark.revision().ok_or(ApplyError::Malformed(entry.index))?;
+                let effects = kv::decode(record).map_err(|_| ApplyError::Malformed(entry.index))?;
+                let mut events = Vec::new();
+                while apply::apply(mvcc, revision, &effects, EventsWanted::No, Budget::UNLIMITED, &mut events)?
+                    == apply::Applied::Part
+                {}
+                return Ok(None);
+            }
+            (Payload::Barrier { .. }, _) => {}
+            (Payload::Compaction(revision), machine) => {
+                if let Machine::Meta(meta) = machine {
+                    meta.compact(*revision)?;
+                }
+                self.floor = self.floor.max(*revision);
+            }
+            (Payload::Meta(effect), Machine::Meta(meta)) => meta.apply(effect)?,
+            (Payload::Kv(_), Machine::Meta(_)) | (Payload::Meta(_), Machine::Keys(_)) => {
+                return Err(ApplyError::Malformed(entry.index));
+            }
+        }
+        Ok(Some(payload))
+    }
+}

@@ -1,0 +1,119 @@
+//! The steps of a checkpoint: pages, sync, meta page, done. One at a time per group.
+//!
+//! ```text
+//!  Idle ──begin──▶ Writing, some pages a step ──all written──▶ Syncing ──synced──▶ Meta ──written──▶ Idle
+//! ```
+//!
+//! The meta page is written only when everything it points to is on disk; the log is forgotten only when the meta page is.
+
+use std::time::Duration;
+
+use crate::base::limits::CHECKPOINT_PAGES_PER_STEP;
+use crate::base::{Index, Instant};
+use crate::pages::{PageWrite, Store};
+
+use super::Note;
+
+/// When a checkpoint is due.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckpointPolicy {
+    /// As soon as this many bytes of pages are dirty.
+    pub dirty_bytes: u64,
+    /// Otherwise this long after the last one, when anything changed.
+    pub interval: Duration,
+}
+
+/// What to do next for a checkpoint.
+#[derive(Debug)]
+pub enum CheckpointStep {
+    /// Write these pages, in any order; report when all are written.
+    Write(Vec<PageWrite>),
+    /// Make what was written durable; report.
+    Sync,
+    /// Write the meta page durably; report.
+    WriteMeta(PageWrite),
+    /// The checkpoint stands: the log is no longer needed up to `applied`; the file is this long from now on.
+    Done {
+        /// The last entry in it.
+        applied: Index,
+        /// The length that the file may be cut or grown to.
+        file_bytes: u64,
+    },
+}
+
+/// Where a group's checkpoint stands.
+pub(super) struct Checkpointing {
+    stage: Stage,
+    last: Instant,
+}
+
+enum Stage {
+    Idle,
+    Writing(Pending),
+    Syncing(Pending),
+    Meta(Done),
+}
+
+struct Pending {
+    meta: PageWrite,
+    done: Done,
+}
+
+#[derive(Clone, Copy)]
+struct Done {
+    applied: Index,
+    file_bytes: u64,
+}
+
+impl Checkpointing {
+    pub(super) fn idle_since(now: Instant) -> Checkpointing {
+        Checkpointing { stage: Stage::Idle, last: now }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+
+    /// Whether one should begin now.
+    pub(super) fn is_due(&self, now: Instant, dirty_bytes: u64, policy: &CheckpointPolicy) -> bool {
+        self.is_idle() && dirty_bytes > 0 && (dirty_bytes >= policy.dirty_bytes || now >= self.next(policy))
+    }
+
+    /// When the interval is over.
+    pub(super) fn next(&self, policy: &CheckpointPolicy) -> Instant {
+        self.last + policy.interval
+    }
+
+    pub(super) fn begin(&mut self, now: Instant, store: &mut Store, note: &Note) -> CheckpointStep {
+        assert!(self.is_idle(), "one checkpoint at a time");
+        self.last = now;
+        let checkpoint = store.begin_checkpoint(&note.encode());
+        let done = Done { applied: note.applied, file_bytes: checkpoint.file_bytes };
+        self.stage = Stage::Writing(Pending { meta: checkpoint.meta, done });
+        self.advance(store)
+    }
+
+    /// What was asked for last is done; what comes next.
+    pub(super) fn advance(&mut self, store: &mut Store) -> CheckpointStep {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Idle => unreachable!("a checkpoint step was reported that nobody asked for"),
+            Stage::Writing(pending) => {
+                let writes = store.checkpoint_writes(CHECKPOINT_PAGES_PER_STEP);
+                if writes.is_empty() {
+                    self.stage = Stage::Syncing(pending);
+                    return CheckpointStep::Sync;
+                }
+                self.stage = Stage::Writing(pending);
+                CheckpointStep::Write(writes)
+            }
+            Stage::Syncing(pending) => {
+                self.stage = Stage::Meta(pending.done);
+                CheckpointStep::WriteMeta(pending.meta)
+            }
+            Stage::Meta(done) => {
+                store.finish_checkpoint();
+                CheckpointStep::Done { applied: done.applied, file_bytes: done.file_bytes }
+            }
+        }
+    }
+}

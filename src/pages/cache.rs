@@ -1,0 +1,298 @@
+//! The pages in memory: a frame per page or overflow run, found by page id, evicted by CLOCK.
+//!
+//! A frame's *epoch* says what may be done with it. Epochs count up with every checkpoint begun and every view pinned:
+//! ```text
+//!  0 ......... durable ......... begun ......... now
+//!  clean: on disk,   being written:    dirty, but       dirty and seen by
+//!  may be evicted    stays as it is    pinned: stays    nobody else: changed in place
+//! ```
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::page::{self, Page};
+use super::{PageId, PageRef};
+use crate::base::AlignedBuffer;
+use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX};
+
+/// An index into the frames.
+pub(super) type FrameIndex = u32;
+const NONE: u32 = u32::MAX;
+
+/// The three instants that a frame's epoch is compared with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Epochs {
+    pub durable: u64,
+    pub begun: u64,
+    pub now: u64,
+}
+
+enum Buffer {
+    Vacant,
+    Owned(AlignedBuffer),
+    Shared(Arc<AlignedBuffer>),
+}
+
+struct Frame {
+    buffer: Buffer,
+    page: PageId,
+    pages: u32,
+    /// When its contents came to be; 0 for what was read from the disk.
+    epoch: u64,
+    /// Its place in the list of dirty frames.
+    dirty_at: u32,
+    /// Used since the hand last passed.
+    used: Cell<bool>,
+}
+
+pub(super) struct Cache {
+    frames: Vec<Frame>,
+    vacant: Vec<FrameIndex>,
+    /// The frame of each page id; a run is found by its first page.
+    table: Vec<FrameIndex>,
+    /// Frames to be written by the next checkpoint.
+    dirty: Vec<FrameIndex>,
+    spare: Vec<AlignedBuffer>,
+    hand: usize,
+    cached_bytes: usize,
+    dirty_bytes: usize,
+}
+
+impl Cache {
+    pub fn new() -> Cache {
+        Cache {
+            frames: Vec::new(),
+            vacant: Vec::new(),
+            table: Vec::new(),
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            hand: 0,
+            cached_bytes: 0,
+            dirty_bytes: 0,
+        }
+    }
+
+    pub fn cached_bytes(&self) -> usize {
+        self.cached_bytes
+    }
+
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
+    /// The frame of a page, if it is in memory.
+    #[inline]
+    pub fn find(&self, page: PageId) -> Option<FrameIndex> {
+        let frame = *self.table.get(page.0 as usize)?;
+        if frame == NONE {
+            return None;
+        }
+        self.frames[frame as usize].used.set(true);
+        Some(frame)
+    }
+
+    /// All bytes of a frame: one page, or a run.
+    #[inline]
+    pub fn bytes(&self, frame: FrameIndex) -> &[u8] {
+        match &self.frames[frame as usize].buffer {
+            Buffer::Owned(buffer) => buffer,
+            Buffer::Shared(buffer) => buffer,
+            Buffer::Vacant => unreachable!("a vacant frame was used"),
+        }
+    }
+
+    /// The frame's first page.
+    #[inline]
+    pub fn page(&self, frame: FrameIndex) -> &Page {
+        self.bytes(frame).first_chunk().expect("a frame holds at least a page")
+    }
+
+    /// The page, to be changed: nobody else sees it.
+    #[inline]
+    pub fn page_mut(&mut self, frame: FrameIndex) -> &mut Page {
+        self.bytes_mut(frame).first_chunk_mut().expect("a frame holds at least a page")
+    }
+
+    #[inline]
+    pub fn bytes_mut(&mut self, frame: FrameIndex) -> &mut [u8] {
+        match &mut self.frames[frame as usize].buffer {
+            Buffer::Owned(buffer) => buffer,
+            Buffer::Shared(_) | Buffer::Vacant => unreachable!("a page that others see was to be changed"),
+        }
+    }
+
+    #[inline]
+    pub fn epoch(&self, frame: FrameIndex) -> u64 {
+        self.frames[frame as usize].epoch
+    }
+
+    pub fn id(&self, frame: FrameIndex) -> PageId {
+        self.frames[frame as usize].page
+    }
+
+    pub fn pages(&self, frame: FrameIndex) -> u32 {
+        self.frames[frame as usize].pages
+    }
+
+    /// The page as its parent is to name it.
+    pub fn reference(&self, frame: FrameIndex) -> PageRef {
+        PageRef { page: self.id(frame), generation: page::generation(self.bytes(frame)) as u32 }
+    }
+
+    /// A buffer for one page; what it holds is left over from something else.
+    pub fn take_spare(&mut self) -> AlignedBuffer {
+        self.spare.pop().unwrap_or_else(|| AlignedBuffer::zeroed(PAGE_BYTES))
+    }
+
+    fn put_table(&mut self, page: PageId, frame: FrameIndex) {
+        let at = page.0 as usize;
+        if at >= self.table.len() {
+            self.table.resize((at + 1).max(self.table.len() + self.table.len() / 2), NONE);
+        }
+        assert!(self.table[at] == NONE, "page {} is already in memory", page.0);
+        self.table[at] = frame;
+    }
+
+    /// Takes in a page or run: from the disk with epoch 0, or new and dirty.
+    pub fn add(&mut self, id: PageId, buffer: AlignedBuffer, epoch: u64) -> FrameIndex {
+        let pages = (buffer.len() / PAGE_BYTES) as u32;
+        self.cached_bytes += buffer.len();
+        let frame = Frame { buffer: Buffer::Owned(buffer), page: id, pages, epoch, dirty_at: NONE, used: Cell::new(true) };
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.frames[index as usize] = frame;
+                index
+            }
+            None => {
+                self.frames.push(frame);
+                (self.frames.len() - 1) as u32
+            }
+        };
+        self.put_table(id, index);
+        if epoch > 0 {
+            self.set_dirty(index);
+        }
+        index
+    }
+
+    fn set_dirty(&mut self, index: FrameIndex) {
+        let frame = &mut self.frames[index as usize];
+        assert!(frame.dirty_at == NONE, "page {} is dirty twice", frame.page.0);
+        frame.dirty_at = self.dirty.len() as u32;
+        self.dirty_bytes += frame.pages as usize * PAGE_BYTES;
+        self.dirty.push(index);
+    }
+
+    fn clear_dirty(&mut self, index: FrameIndex) {
+        let frame = &mut self.frames[index as usize];
+        let at = std::mem::replace(&mut frame.dirty_at, NONE);
+        if at == NONE {
+            return;
+        }
+        self.dirty_bytes -= frame.pages as usize * PAGE_BYTES;
+        assert!(self.dirty.swap_remove(at as usize) == index, "the list of dirty pages is out of order");
+        if let Some(&moved) = self.dirty.get(at as usize) {
+            self.frames[moved as usize].dirty_at = at;
+        }
+    }
+
+    /// Whether the frame's buffer may go on under another page id: it is on disk under its own, and no write holds it.
+    pub fn is_movable(&self, frame: FrameIndex, epochs: Epochs) -> bool {
+        let frame = &self.frames[frame as usize];
+        frame.epoch <= epochs.durable
+            && match &frame.buffer {
+                Buffer::Owned(_) => true,
+                Buffer::Shared(shared) => Arc::strong_count(shared) == 1,
+                Buffer::Vacant => false,
+            }
+    }
+
+    /// Lets a movable frame go on as the dirty page `id`. Its old page is no longer in memory.
+    pub fn rename(&mut self, index: FrameIndex, id: PageId, epoch: u64) {
+        let frame = &mut self.frames[index as usize];
+        let old = std::mem::replace(&mut frame.page, id);
+        frame.epoch = epoch;
+        frame.buffer = match std::mem::replace(&mut frame.buffer, Buffer::Vacant) {
+            Buffer::Shared(shared) => match Arc::try_unwrap(shared) {
+                Ok(buffer) => Buffer::Owned(buffer),
+                Err(shared) => Buffer::Owned((*shared).clone()),
+            },
+            owned => owned,
+        };
+        self.table[old.0 as usize] = NONE;
+        self.put_table(id, index);
+        self.set_dirty(index);
+    }
+
+    /// Drops the frame of this page, if there is one. A write under way keeps its own hold of the bytes.
+    pub fn forget(&mut self, page: PageId) {
+        let Some(&index) = self.table.get(page.0 as usize) else { return };
+        if index == NONE {
+            return;
+        }
+        self.clear_dirty(index);
+        self.vacate(index);
+    }
+
+    fn vacate(&mut self, index: FrameIndex) {
+        let frame = &mut self.frames[index as usize];
+        assert!(frame.dirty_at == NONE, "page {} is dirty and was to be dropped", frame.page.0);
+        self.table[frame.page.0 as usize] = NONE;
+        self.cached_bytes -= frame.pages as usize * PAGE_BYTES;
+        if let Buffer::Owned(buffer) = std::mem::replace(&mut frame.buffer, Buffer::Vacant)
+            && frame.pages == 1
+            && self.spare.len() < SPARE_PAGES_MAX
+        {
+            self.spare.push(buffer);
+        }
+        self.vacant.push(index);
+    }
+
+    /// The dirty frames, lowest page first, for a checkpoint that begins now.
+    pub fn take_dirty(&mut self) -> Vec<FrameIndex> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for &index in &dirty {
+            self.frames[index as usize].dirty_at = NONE;
+        }
+        dirty.sort_unstable_by_key(|&index| self.frames[index as usize].page);
+        self.dirty_bytes = 0;
+        dirty
+    }
+
+    /// The bytes of a frame, sealed, for a write. From here on they are shared and do not change.
+    pub fn share(&mut self, index: FrameIndex) -> Arc<AlignedBuffer> {
+        let frame = &mut self.frames[index as usize];
+        match std::mem::replace(&mut frame.buffer, Buffer::Vacant) {
+            Buffer::Owned(mut buffer) => {
+                assert!(page::id(&buffer) == frame.page, "page {} says it is {:?}", frame.page.0, page::id(&buffer));
+                page::seal(&mut buffer);
+                let shared = Arc::new(buffer);
+                frame.buffer = Buffer::Shared(Arc::clone(&shared));
+                shared
+            }
+            Buffer::Shared(_) | Buffer::Vacant => unreachable!("a page was handed out for writing twice"),
+        }
+    }
+
+    /// Drops clean pages not used lately until `bytes_max` are cached, looking at a bounded number of frames.
+    /// Whether another call may drop more.
+    pub fn evict(&mut self, bytes_max: usize, epochs: Epochs) -> bool {
+        let mut progress = false;
+        for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len() * 2) {
+            if self.cached_bytes <= bytes_max {
+                return false;
+            }
+            self.hand = if self.hand + 1 < self.frames.len() { self.hand + 1 } else { 0 };
+            let frame = &self.frames[self.hand];
+            if frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant) {
+                continue;
+            }
+            progress = true;
+            if frame.used.replace(false) {
+                continue;
+            }
+            self.vacate(self.hand as u32);
+        }
+        progress && self.cached_bytes > bytes_max
+    }
+}

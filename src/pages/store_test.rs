@@ -1,0 +1,315 @@
+//! The store, feature by feature.
+
+use super::test_disk::TestDisk;
+use super::*;
+use crate::base::limits::PAGE_BYTES;
+
+const TREE: Tree = Tree(1);
+const BIG_CACHE: usize = 64 << 20;
+
+fn key(number: u32) -> [u8; 8] {
+    u64::from(number).to_be_bytes()
+}
+
+fn filled(entries: u32, value: &[u8]) -> Store {
+    let mut store = Store::create(Options::with_cache(BIG_CACHE));
+    for number in 0..entries {
+        store.put(TREE, &key(number), &[value], number % 2).expect("a new store has all pages");
+    }
+    store
+}
+
+#[test]
+fn what_is_put_is_there() {
+    let mut store = filled(10_000, &[7; 100]);
+    assert_eq!(store.len(TREE), Sums { entries: 10_000, weight: 5_000 });
+    for number in 0..10_000 {
+        let entry = store.get(TREE, &key(number)).expect("cached").expect("there");
+        assert_eq!(entry, Entry { value: &[7; 100], weight: number % 2 });
+    }
+    assert_eq!(store.get(TREE, &key(10_000)), Ok(None));
+    assert_eq!(store.weight(TREE, &key(100), Some(&key(200))), Ok(50));
+    assert_eq!(store.remove(TREE, &key(101)), Ok(true));
+    assert_eq!(store.remove(TREE, &key(101)), Ok(false));
+    assert_eq!(store.weight(TREE, &key(100), Some(&key(200))), Ok(49));
+}
+
+#[test]
+fn a_row_of_appends_fills_its_pages() {
+    let mut store = filled(50_000, &[1; 100]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let report = disk.check_sound();
+    let tree = &report.trees[1];
+    let fill = tree.leaf_bytes as f64 / (tree.leaf_pages as f64 * (PAGE_BYTES - 32) as f64);
+    assert!(fill > 0.96, "leaves are {fill:.2} full");
+}
+
+#[test]
+fn a_row_of_insertions_before_a_key_fills_its_pages() {
+    let mut store = filled(10, &[1; 100]);
+    for number in 0..20_000u32 {
+        let mut key = key(5).to_vec();
+        key.extend_from_slice(&(!number).to_be_bytes());
+        store.put(TREE, &key, &[&[1; 100]], 0).expect("cached");
+    }
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let tree = &disk.check_sound().trees[1];
+    let fill = tree.leaf_bytes as f64 / (tree.leaf_pages as f64 * (PAGE_BYTES - 32) as f64);
+    assert!(fill > 0.8, "leaves are {fill:.2} full");
+}
+
+#[test]
+fn a_checkpoint_survives_and_what_came_after_does_not() {
+    let mut store = filled(1_000, b"old");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"applied 1000");
+    disk.check_sound();
+    store.put(TREE, &key(1), &[b"ne", b"w"], 9).expect("cached");
+    store.put(TREE, &key(5_000), &[b"new"], 9).expect("cached");
+    let mut again = disk.open(Options::with_cache(BIG_CACHE)).expect("sound");
+    assert_eq!((again.note(), again.generation()), (&b"applied 1000"[..], 1));
+    let value = disk.run(&mut again, |store| store.get(TREE, &key(1)).map(|entry| entry.map(|entry| entry.value.to_vec())));
+    assert_eq!(value, Some(b"old".to_vec()));
+    assert!(!disk.run(&mut again, |store| store.get(TREE, &key(5_000)).map(|entry| entry.is_some())));
+    disk.checkpoint(&mut store, b"applied 1002");
+    disk.check_sound();
+    let mut again = disk.open(Options::with_cache(BIG_CACHE)).expect("sound");
+    let entry = disk.run(&mut again, |store| store.get(TREE, &key(1)).map(|entry| entry.map(|e| (e.value.to_vec(), e.weight))));
+    assert_eq!(entry, Some((b"new".to_vec(), 9)));
+}
+
+#[test]
+fn changes_during_a_checkpoint_belong_to_the_next() {
+    let mut store = filled(1_000, b"old");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"1");
+    store.put(TREE, &key(1), &[b"two"], 0).expect("cached");
+    let checkpoint = store.begin_checkpoint(b"2");
+    store.put(TREE, &key(1), &[b"three"], 0).expect("cached");
+    store.put(TREE, &key(2), &[b"three"], 0).expect("cached");
+    store.remove(TREE, &key(3)).expect("cached");
+    for write in store.checkpoint_writes(usize::MAX) {
+        disk.write(&write);
+    }
+    disk.write(&checkpoint.meta);
+    disk.sync();
+    disk.check_sound();
+    let mut again = disk.open(Options::with_cache(BIG_CACHE)).expect("sound");
+    let value = |disk: &mut TestDisk, store: &mut Store, number| {
+        disk.run(store, |store| store.get(TREE, &key(number)).map(|entry| entry.map(|entry| entry.value.to_vec())))
+    };
+    assert_eq!(value(&mut disk, &mut again, 1), Some(b"two".to_vec()));
+    assert_eq!(value(&mut disk, &mut again, 2), Some(b"old".to_vec()));
+    assert_eq!(value(&mut disk, &mut again, 3), Some(b"old".to_vec()));
+    store.finish_checkpoint();
+    disk.checkpoint(&mut store, b"3");
+    disk.check_sound();
+    assert_eq!(value(&mut disk, &mut store, 2), Some(b"three".to_vec()));
+}
+
+#[test]
+fn a_view_stays_as_it_was_pinned() {
+    let mut store = filled(3_000, &[1; 50]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    store.put(TREE, &key(7), &[b"dirty at the pin"], 3).expect("cached");
+    let view = store.pin();
+    let before = store.len(TREE);
+    for round in 0..5u8 {
+        for number in 0..3_000 {
+            store.put(TREE, &key(number), &[&[round; 60]], 0).expect("cached");
+        }
+        disk.checkpoint(&mut store, b"");
+        disk.check_sound();
+        while store.evict() {}
+    }
+    assert_eq!(store.reader_at(view).len(TREE), before);
+    for number in 0..3_000 {
+        let expected = if number == 7 { b"dirty at the pin".to_vec() } else { vec![1; 50] };
+        let value =
+            disk.run(&mut store, |store| Ok(store.reader_at(view).get(TREE, &key(number))?.expect("there").value.to_vec()));
+        assert_eq!(value, expected, "{number}");
+    }
+    let used = store.file_bytes();
+    store.unpin(view);
+    for number in 0..3_000 {
+        store.put(TREE, &key(number), &[&[9; 60]], 0).expect("cached");
+    }
+    disk.checkpoint(&mut store, b"");
+    disk.checkpoint(&mut store, b"");
+    assert!(store.file_bytes() <= used);
+    disk.check_sound();
+}
+
+#[test]
+#[should_panic(expected = "reached")]
+fn the_mutant_pinned_page_reused_is_caught() {
+    let mut store = filled(3_000, &[1; 50]);
+    store.options.mutant = Some(Mutant::PinnedPageReused);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    store.options.cache_bytes = 0;
+    let view = store.pin();
+    for round in 0..5u8 {
+        for number in 0..3_000 {
+            disk.run(&mut store, |store| store.put(TREE, &key(number), &[&[round; 60]], 0));
+        }
+        disk.checkpoint(&mut store, b"");
+        while store.evict() {}
+    }
+    for number in 0..3_000 {
+        loop {
+            let fault = match store.reader_at(view).get(TREE, &key(number)) {
+                Ok(entry) => {
+                    assert!(entry.map(|entry| entry.value) == Some(&[1; 50]), "the view reached another state");
+                    break;
+                }
+                Err(fault) => fault,
+            };
+            let buffer = disk.read(fault.first, fault.pages);
+            assert!(store.install(fault, buffer).is_ok(), "the view reached a page that was reused");
+        }
+    }
+}
+
+#[test]
+fn long_keys_and_long_values_come_back() {
+    let mut store = Store::create(Options::with_cache(0));
+    let mut disk = TestDisk::default();
+    let long = |last: u8, bytes: usize| {
+        let mut key = vec![b'k'; bytes];
+        key.push(last);
+        key
+    };
+    for bytes in [100, 128, 639, 640, 641, 5_000, 300_000] {
+        for last in 0..20 {
+            let value = vec![last; bytes * 3];
+            disk.run(&mut store, |store| store.put(TREE, &long(last, bytes), &[&value[..10], &value[10..]], 70_000));
+        }
+        disk.checkpoint(&mut store, b"");
+        disk.check_sound();
+        while store.evict() {}
+    }
+    for bytes in [100, 128, 639, 640, 641, 5_000, 300_000] {
+        for last in 0..20 {
+            let key = long(last, bytes);
+            let found = disk.run(&mut store, |store| {
+                let entry = store.get(TREE, &key)?.expect("there");
+                Ok(entry.value == vec![last; bytes * 3] && entry.weight == 70_000)
+            });
+            assert!(found, "{bytes} {last}");
+            let head = disk.run(&mut store, |store| {
+                let head = store.get_head(TREE, &key)?.expect("there");
+                Ok((head.value_bytes, head.bytes.len() >= VALUE_HEAD_BYTES, head.bytes.iter().all(|&byte| byte == last)))
+            });
+            assert_eq!(head, (bytes * 3, true, true));
+            assert!(disk.run(&mut store, |store| store.remove(TREE, &key)));
+        }
+    }
+    disk.checkpoint(&mut store, b"");
+    disk.checkpoint(&mut store, b"");
+    assert_eq!(disk.check_sound().used_pages, 4);
+    assert_eq!(store.used_bytes(), 4 * PAGE_BYTES as u64);
+    assert!(store.file_bytes() < 40 * PAGE_BYTES as u64, "{} bytes", store.file_bytes());
+}
+
+#[test]
+fn damage_in_any_page_in_use_is_named() {
+    let mut store = filled(500, &[3; 300]);
+    store.put(TREE, b"long", &[&[5; 20_000]], 1).expect("cached");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    disk.checkpoint(&mut store, b"");
+    let pages = disk.bytes.len() / PAGE_BYTES;
+    let live: Vec<bool> = (0..pages).map(|page| store.space.live_bits().get(page as u32)).collect();
+    for (page, live) in live.into_iter().enumerate() {
+        let mut damaged = disk.clone();
+        damaged.bytes[page * PAGE_BYTES + (page * 37) % PAGE_BYTES] ^= 0x10;
+        let errors = damaged.check().errors;
+        assert_eq!(!errors.is_empty(), live, "page {page}: {errors:?}");
+        let near = |error: &CheckError| error.offset <= (page * PAGE_BYTES) as u64 && error.page.offset() == error.offset;
+        assert!(!live || near(&errors[0]), "page {page}: {errors:?}");
+    }
+    disk.bytes.truncate((pages - 1) * PAGE_BYTES);
+    assert_eq!(disk.check().errors.len(), 1);
+    let damage = disk.open(Options::with_cache(0)).err().expect("truncated");
+    assert!(matches!(damage.what, What::Truncated { .. }) && damage.offset() == ((pages - 1) * PAGE_BYTES) as u64, "{damage}");
+}
+
+#[test]
+fn a_lost_write_is_damage() {
+    let mut store = filled(2, b"old");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let first = disk.bytes.clone();
+    // Pages go round until a leaf stands where an older leaf stood.
+    for round in 0..6u8 {
+        store.put(TREE, &key(1), &[&[round]], 0).expect("cached");
+        disk.checkpoint(&mut store, b"");
+    }
+    let root = store.roots[TREE.slot()].at.page;
+    let at = root.0 as usize * PAGE_BYTES;
+    let is_older_leaf = first.len() > at && page::id(&first[at..]) == root;
+    assert!(is_older_leaf, "the leaf is back at an old place");
+    disk.bytes[at..at + PAGE_BYTES].copy_from_slice(&first[at..at + PAGE_BYTES]);
+    let mut again = disk.open(Options::with_cache(0)).expect("the metas are sound");
+    let fault = again.get(TREE, &key(1)).expect_err("nothing is cached");
+    let buffer = disk.read(fault.first, fault.pages);
+    let damage = again.install(fault, buffer).expect_err("the page is old");
+    assert!(matches!(damage.what, What::Generation { .. }), "{damage}");
+    assert!(!disk.check().errors.is_empty());
+}
+
+#[test]
+fn a_pass_of_defragmentation_shortens_the_file() {
+    let mut store = Store::create(Options::with_cache(1 << 20));
+    let mut disk = TestDisk::default();
+    for number in 0..20_000u32 {
+        let long = number % 50 == 0;
+        let value = vec![number as u8; if long { 9_000 } else { 200 }];
+        disk.run(&mut store, |store| store.put(TREE, &key(number.reverse_bits()), &[&value], 1));
+    }
+    disk.checkpoint(&mut store, b"");
+    for number in (0..20_000u32).filter(|number| number % 5 != 0) {
+        disk.run(&mut store, |store| store.remove(TREE, &key(number.reverse_bits())));
+    }
+    disk.checkpoint(&mut store, b"");
+    let before = store.file_bytes();
+    for _ in 0..3 {
+        while disk.run(&mut store, |store| store.defragment_slice(64)) {
+            while store.evict() {}
+        }
+        disk.checkpoint(&mut store, b"");
+        disk.checkpoint(&mut store, b"");
+        disk.check_sound();
+    }
+    assert!(store.file_bytes() < before / 2, "{before} bytes became {}", store.file_bytes());
+    assert!(store.file_bytes() < store.used_bytes() * 11 / 10, "{} bytes for {}", store.file_bytes(), store.used_bytes());
+    for number in (0..20_000u32).filter(|number| number % 5 == 0) {
+        let value =
+            disk.run(&mut store, |store| Ok(store.get(TREE, &key(number.reverse_bits()))?.map(|entry| entry.value.to_vec())));
+        assert_eq!(value, Some(vec![number as u8; if number % 50 == 0 { 9_000 } else { 200 }]));
+    }
+}
+
+#[test]
+fn pages_describe_themselves() {
+    let mut store = filled(200, &[3; 30]);
+    store.put(TREE, b"long", &[&[5; 20_000]], 1).expect("cached");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"note");
+    let pages = disk.bytes.len() / PAGE_BYTES;
+    let described: Vec<_> =
+        (0..pages).map(|page| describe(PageId(page as u32), &disk.bytes[page * PAGE_BYTES..(page + 1) * PAGE_BYTES])).collect();
+    assert_eq!(described[0], PageDescription::Meta(MetaDescription::NeverWritten));
+    let PageDescription::Meta(MetaDescription::Sound { generation: 1, note, trees, .. }) = &described[1] else {
+        panic!("{:?}", described[1]);
+    };
+    assert_eq!((&note[..], trees[0].3.entries), (&b"note"[..], 201));
+    let leaves = described.iter().filter(|page| matches!(page, PageDescription::Tree(tree) if tree.level == 0 && tree.sound));
+    assert!(leaves.count() >= 3);
+    assert!(described.iter().any(|page| matches!(page, PageDescription::Overflow { bytes: 20_000, pages: 5, .. })));
+    assert!(described.iter().any(|page| matches!(page, PageDescription::Bitmap { sound: true, .. })));
+}

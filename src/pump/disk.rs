@@ -1,0 +1,268 @@
+//! A core's files: carries out its disk effects and reports what they ask to have reported.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::base::limits::{CHECKPOINT_WRITE_BYTES_MAX, CHECKPOINT_WRITES_IN_FLIGHT};
+use crate::base::{AlignedBuffer, GroupId};
+use crate::io::{Disk, Durability, File, Open, OpenMode, Tasks, Urgency};
+use crate::pages::PageWrite;
+use crate::shard::{DiskEffect, Event};
+use crate::wal::SegmentName;
+
+/// The files of one core, and where reports go.
+pub struct CoreDisk<D: Disk, T: Tasks> {
+    inner: Rc<Inner<D>>,
+    tasks: T,
+}
+
+struct Inner<D: Disk> {
+    disk: D,
+    wal_folder: PathBuf,
+    segments: RefCell<HashMap<SegmentName, Rc<D::File>>>,
+    pages: RefCell<HashMap<GroupId, Rc<D::File>>>,
+    report: Box<dyn Fn(Report)>,
+}
+
+/// What became of a disk effect.
+#[derive(Debug)]
+pub enum Report {
+    /// The event that the core waits for.
+    Event(Event),
+    /// The member cannot go on.
+    Fatal(String),
+}
+
+impl<D: Disk, T: Tasks> CoreDisk<D, T> {
+    /// `pages`: the open page file of each group of the core. `report` takes what is to be handed to the core.
+    pub fn new(
+        disk: D,
+        tasks: T,
+        wal_folder: PathBuf,
+        pages: HashMap<GroupId, Rc<D::File>>,
+        report: impl Fn(Report) + 'static,
+    ) -> CoreDisk<D, T> {
+        let inner = Inner {
+            disk,
+            wal_folder,
+            segments: RefCell::new(HashMap::new()),
+            pages: RefCell::new(pages),
+            report: Box::new(report),
+        };
+        CoreDisk { inner: Rc::new(inner), tasks }
+    }
+
+    /// Begins `effect`; its report comes when it is done.
+    pub fn carry_out(&self, effect: DiskEffect) {
+        let inner = self.inner.clone();
+        let urgency = match effect {
+            DiskEffect::WalPrepare { made: false, .. } | DiskEffect::PagesWrite { .. } => Urgency::Background,
+            _ => Urgency::Prompt,
+        };
+        self.tasks.spawn(urgency, async move { inner.carry_out(effect).await });
+    }
+}
+
+impl<D: Disk> Inner<D> {
+    async fn carry_out(self: Rc<Self>, effect: DiskEffect) {
+        let report = match effect {
+            DiskEffect::WalWrite { segment, offset, buffer, bytes } => self.wal_write(segment, offset, buffer, bytes).await,
+            DiskEffect::WalPrepare { segment, recycle, bytes, made } => self.prepare(segment, recycle, bytes, made).await,
+            DiskEffect::WalRemove { segment } => {
+                self.remove(segment).await;
+                return;
+            }
+            DiskEffect::PageRead { group, fault } => {
+                let read = self.page_file(group).read_at(fault.offset(), fault.bytes()).await;
+                self.done(
+                    read,
+                    |bytes| Event::PageRead { group, fault, bytes },
+                    || format!("reading {} bytes at offset {} of group {group}'s page file", fault.bytes(), fault.offset()),
+                )
+            }
+            DiskEffect::PagesWrite { group, writes } => self.pages_write(group, writes).await,
+            DiskEffect::PagesSync { group } => {
+                let synced = self.page_file(group).sync().await;
+                self.done(synced, |()| Event::CheckpointStepDone(group), || format!("syncing group {group}'s page file"))
+            }
+            DiskEffect::MetaWrite { group, write } => {
+                let file = self.page_file(group);
+                let written = async {
+                    file.write_at(write.offset(), &write.bytes).await?;
+                    file.sync().await
+                };
+                let written = written.await;
+                self.done(
+                    written,
+                    |()| Event::CheckpointStepDone(group),
+                    || format!("writing the meta page at offset {} of group {group}'s page file", write.offset()),
+                )
+            }
+            DiskEffect::PagesLength { group, bytes } => {
+                // Longer than needed does no harm: what matters is in the meta page.
+                if let Err(e) = self.page_file(group).set_length(bytes).await {
+                    tracing::warn!(group = group.get(), error = %e, "page file could not be resized");
+                }
+                return;
+            }
+        };
+        (self.report)(report);
+    }
+
+    fn done<V>(&self, result: io::Result<V>, event: impl FnOnce(V) -> Event, what: impl FnOnce() -> String) -> Report {
+        match result {
+            Ok(value) => Report::Event(event(value)),
+            Err(e) => Report::Fatal(format!("{}: {e}", what())),
+        }
+    }
+
+    fn page_file(&self, group: GroupId) -> Rc<D::File> {
+        self.pages.borrow().get(&group).expect("a core asks for its own groups' files").clone()
+    }
+
+    fn path(&self, segment: SegmentName) -> PathBuf {
+        self.wal_folder.join(segment.to_string())
+    }
+
+    async fn wal_write(&self, segment: SegmentName, offset: u64, buffer: AlignedBuffer, bytes: usize) -> Report {
+        let file = self.segments.borrow().get(&segment).expect("a segment is written after it was made ready").clone();
+        let written = file.write_at(offset, &buffer[..bytes]).await;
+        self.done(
+            written,
+            |()| Event::WalWritten(buffer),
+            || format!("writing WAL segment {} at offset {offset}", self.path(segment).display()),
+        )
+    }
+
+    /// Takes over a segment that nobody needs, or makes a new one. A full disk is no failure here (rule 18).
+    async fn prepare(&self, segment: SegmentName, recycle: Option<SegmentName>, bytes: u64, made: bool) -> Report {
+        match self.try_prepare(segment, recycle, bytes, made).await {
+            Ok(file) => {
+                self.segments.borrow_mut().insert(segment, Rc::new(file));
+                Report::Event(Event::SegmentReady(segment))
+            }
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                self.disk.remove(&self.path(segment).with_extension("new")).await.ok();
+                Report::Event(Event::SegmentRefused(segment))
+            }
+            Err(e) => Report::Fatal(format!("making WAL segment {} ready: {e}", self.path(segment).display())),
+        }
+    }
+
+    async fn try_prepare(
+        &self,
+        segment: SegmentName,
+        recycle: Option<SegmentName>,
+        bytes: u64,
+        made: bool,
+    ) -> io::Result<D::File> {
+        let path = self.path(segment);
+        let open = |mode| Open { mode, durability: Durability::EachWrite };
+        if let Some(old) = recycle {
+            self.segments.borrow_mut().remove(&old);
+            self.disk.rename(&self.path(old), &path).await?;
+            let file = self.disk.open(&path, open(OpenMode::Existing)).await?;
+            let length = file.length().await?;
+            if length < bytes {
+                file.allocate(bytes).await?;
+            }
+            self.disk.sync_directory(&self.wal_folder).await?;
+            return Ok(file);
+        }
+        if made {
+            return self.disk.open(&path, open(OpenMode::Existing)).await;
+        }
+        // Under another name until it is whole, so that a start never meets half a segment.
+        let unfinished = path.with_extension("new");
+        self.disk.remove(&unfinished).await.ok();
+        let file = self.disk.open(&unfinished, open(OpenMode::New)).await?;
+        file.allocate(bytes).await?;
+        file.fill_zeros(0, bytes).await?;
+        self.disk.rename(&unfinished, &path).await?;
+        self.disk.sync_directory(&self.wal_folder).await?;
+        Ok(file)
+    }
+
+    async fn remove(&self, segment: SegmentName) {
+        self.segments.borrow_mut().remove(&segment);
+        if let Err(e) = self.disk.remove(&self.path(segment)).await {
+            tracing::warn!(segment = %segment, error = %e, "WAL segment could not be removed");
+        }
+    }
+
+    async fn pages_write(&self, group: GroupId, writes: Vec<PageWrite>) -> Report {
+        let file = self.page_file(group);
+        let runs = runs(&writes);
+        let next = std::cell::Cell::new(0);
+        let worker = async || {
+            while let Some(run) = runs.get(next.replace(next.get() + 1)) {
+                write_run(&*file, &writes[run.clone()]).await?;
+            }
+            Ok::<(), io::Error>(())
+        };
+        let mut result = Ok(());
+        let workers: Vec<_> = (0..CHECKPOINT_WRITES_IN_FLIGHT).map(|_| Box::pin(worker())).collect();
+        for outcome in join_all(workers).await {
+            result = result.and(outcome);
+        }
+        match result {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => Report::Event(Event::CheckpointRefused { group, writes }),
+            result => self.done(result, |()| Event::CheckpointStepDone(group), || format!("writing group {group}'s page file")),
+        }
+    }
+}
+
+/// Groups writes that lie one behind the other in the file, up to a bound.
+fn runs(writes: &[PageWrite]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (i, write) in writes.iter().enumerate() {
+        let adjoins = i > 0 && writes[i - 1].offset() + writes[i - 1].bytes.len() as u64 == write.offset();
+        if adjoins && bytes + write.bytes.len() <= CHECKPOINT_WRITE_BYTES_MAX {
+            runs.last_mut().expect("there is one before").end = i + 1;
+            bytes += write.bytes.len();
+        } else {
+            runs.push(i..i + 1);
+            bytes = write.bytes.len();
+        }
+    }
+    runs
+}
+
+async fn write_run<F: File>(file: &F, run: &[PageWrite]) -> io::Result<()> {
+    if let [write] = run {
+        return file.write_at(write.offset(), &write.bytes).await;
+    }
+    let mut joined = AlignedBuffer::zeroed(run.iter().map(|w| w.bytes.len()).sum());
+    let mut at = 0;
+    for write in run {
+        joined[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
+        at += write.bytes.len();
+    }
+    file.write_at(run[0].offset(), &joined).await
+}
+
+/// Polls every future until all have ended.
+async fn join_all<O>(futures: Vec<std::pin::Pin<Box<impl Future<Output = O>>>>) -> Vec<O> {
+    let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut outcomes = Vec::with_capacity(futures.len());
+    std::future::poll_fn(move |cx| {
+        for place in &mut futures {
+            if let Some(future) = place
+                && let std::task::Poll::Ready(outcome) = future.as_mut().poll(cx)
+            {
+                outcomes.push(outcome);
+                *place = None;
+            }
+        }
+        if futures.iter().all(Option::is_none) {
+            std::task::Poll::Ready(std::mem::take(&mut outcomes))
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}

@@ -1,0 +1,202 @@
+//! A shard's part in requests over several shards: hold, tell, evaluate, append the part, let go (architecture, section 4; rule 4).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{CoreId, GroupId, Mark, Revision, Term};
+use crate::group::Machine;
+use crate::mvcc::View;
+use crate::reign::{Owner, Reign};
+use crate::state::evaluate::{self, Memo, Operations, Part, Path, Stop};
+use crate::state::{Payload, apply, kv};
+
+use super::core::{Core, Shard, Waiting};
+use super::effects::Effect;
+use super::events::{CoreMessage, Decision, Facts, HoldId, HoldPurpose, PartFacts};
+
+/// A hold on a group.
+pub(super) struct Held {
+    pub(super) id: HoldId,
+    term: Term,
+    purpose: Arc<HoldPurpose>,
+    facts: Facts,
+    /// The part along the path, once it is evaluated.
+    part: Option<Part>,
+}
+
+/// What a part is appended with.
+pub(super) struct CommitPart {
+    pub(super) id: HoldId,
+    pub(super) term: Term,
+    pub(super) group: GroupId,
+    pub(super) mark: Mark,
+    pub(super) last: bool,
+}
+
+impl Core {
+    /// Holds the group: from here until the release it takes no revision of its own. What it tells is found out first, so that every
+    /// page that it takes is in memory when the hold begins; it stays true as long as the hold lasts.
+    pub(super) fn hold(
+        &mut self,
+        id: HoldId,
+        term: Term,
+        group: GroupId,
+        purpose: Arc<HoldPurpose>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Ok(reign) = self.reign_of(term) else { return };
+        let place = self.place(group).expect("the coordinator asks the core that hosts the group");
+        match self.facts(place, &reign, &purpose) {
+            Err(Stop::Fault(fault)) => {
+                let waiting = Waiting::Hold { id, term, purpose };
+                self.shards[place].wait_for(fault, waiting, effects);
+            }
+            Err(Stop::Slice | Stop::Refused { .. }) => unreachable!("slices are gone through, and compares refuse nothing"),
+            Ok(facts) => {
+                let shard = &mut self.shards[place];
+                assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
+                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None });
+                effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
+            }
+        }
+    }
+
+    fn facts(&self, place: usize, reign: &Reign, purpose: &HoldPurpose) -> Result<Facts, Stop> {
+        match purpose {
+            HoldPurpose::Txn(txn) => {
+                let mut memo = Memo::default();
+                loop {
+                    match self.with_basis(place, reign, |basis| evaluate::compare_all(basis, txn, &mut memo)) {
+                        Err(Stop::Slice) => {}
+                        outcomes => return outcomes.map(Facts::Outcomes),
+                    }
+                }
+            }
+            HoldPurpose::Revoke(leases) => {
+                let view = self.shards[place].view();
+                let attached = leases.iter().map(|&lease| Ok(view.all_attached(lease)?));
+                Ok(Facts::Attached(attached.collect::<Result<Vec<Vec<Bytes>>, Stop>>()?))
+            }
+        }
+    }
+
+    /// The path of the txn is decided: the group's own operations are evaluated along it.
+    pub(super) fn evaluate_part(&mut self, id: HoldId, group: GroupId, path: Arc<Path>, effects: &mut Vec<Effect>) {
+        let place = self.place(group).expect("the coordinator asks the core that hosts the group");
+        let Some(held) = self.shards[place].held.as_ref().filter(|held| held.id == id) else { return };
+        let Ok(reign) = self.reign_of(held.term) else { return };
+        let purpose = held.purpose.clone();
+        let HoldPurpose::Txn(txn) = &*purpose else { unreachable!("a revocation has no path") };
+        let mut memo = Memo::default();
+        let outcome = loop {
+            match self.with_basis(place, &reign, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
+                Err(Stop::Slice) => {}
+                outcome => break outcome,
+            }
+        };
+        let part = match outcome {
+            Err(Stop::Slice) => unreachable!("slices have been gone through"),
+            Err(Stop::Fault(fault)) => {
+                return self.shards[place].wait_for(fault, Waiting::Part { id, path }, effects);
+            }
+            Err(Stop::Refused { refusal, operation }) => PartFacts::Refused(operation, refusal.into()),
+            Ok(part) => {
+                let changes = part.changes().collect();
+                let operations = part.operations;
+                self.shards[place].held.as_mut().expect("it is held").part = Some(part);
+                PartFacts::Changes(operations, changes)
+            }
+        };
+        effects.push(Effect::ToCore(CoreId(0), CoreMessage::Evaluated { id, group, part }));
+    }
+
+    /// The group's part of a decision: into its log and its slot, then the coordinator is told.
+    pub(super) fn commit_part(&mut self, commit: CommitPart, decision: &Decision, effects: &mut Vec<Effect>) {
+        let CommitPart { id, term, group, mark, last } = commit;
+        let place = self.place(group).expect("the coordinator asks the core that hosts the group");
+        let Ok(reign) = self.reign_of(term) else { return };
+        let with_prev = self.board.previous_values_watches() > 0;
+        let shard = &mut self.shards[place];
+        let Some(held) = shard.held.as_mut().filter(|held| held.id == id) else { return };
+        let revision = mark.revision().expect("a part has a revision");
+        let (changes, touched, answers) = match (decision, &held.facts) {
+            (Decision::Txn(operations), _) => {
+                let part = held.part.take().expect("a part is evaluated before it is committed");
+                finish(part, operations)
+            }
+            (Decision::Revoke { place }, Facts::Attached(keys)) => {
+                let (changes, touched) = apply::delete_attached(&keys[*place]);
+                (changes, touched, Vec::new())
+            }
+            (Decision::Revoke { .. }, Facts::Outcomes(_)) => unreachable!("the decision answers what the group was held for"),
+        };
+        // The previous values of a revocation's keys are read by the hubs when they are wanted.
+        let with_prev = with_prev && matches!(decision, Decision::Txn(_));
+        if !changes.is_empty() {
+            shard.append_changes(mark, revision, &changes, touched, with_prev, None);
+            reign.adopt(Owner::Group(group), revision);
+        }
+        effects.push(Effect::ToCore(CoreId(0), CoreMessage::Adopted { id, group, revision, answers }));
+        if last {
+            self.release(id, group, effects);
+        }
+    }
+
+    /// Lets go: what waited is evaluated.
+    pub(super) fn release(&mut self, id: HoldId, group: GroupId, effects: &mut Vec<Effect>) {
+        let place = self.place(group).expect("the coordinator asks the core that hosts the group");
+        let shard = &mut self.shards[place];
+        if shard.held.take_if(|held| held.id == id).is_none() {
+            return;
+        }
+        for revision in std::mem::take(&mut shard.compaction_waits) {
+            self.propose_compaction_in(place, revision);
+        }
+        for write in std::mem::take(&mut self.shards[place].queue) {
+            self.write(group, write, effects);
+        }
+    }
+
+    /// A compaction that group 0 has committed: an entry without a revision in every data group (rule 16).
+    pub(super) fn propose_compaction(&mut self, term: Term, revision: Revision) {
+        if self.reign_of(term).is_err() {
+            return;
+        }
+        for place in 0..self.shards.len() {
+            let shard = &mut self.shards[place];
+            if shard.id() == GroupId::META || shard.replica.floor() >= revision {
+                continue;
+            }
+            // A held group appends nothing that is not the hold's (rule 3).
+            if shard.held.is_some() {
+                shard.compaction_waits.push(revision);
+            } else {
+                self.propose_compaction_in(place, revision);
+            }
+        }
+    }
+
+    fn propose_compaction_in(&mut self, place: usize, revision: Revision) {
+        let Some(reign) = &self.reign else { return };
+        let mark = Mark::After(reign.after());
+        self.shards[place].replica.raft.propose(mark, Payload::Compaction(revision).encode());
+    }
+}
+
+type Finished = (Vec<kv::Effect>, Vec<apply::Touched>, Vec<(usize, evaluate::OpAnswer)>);
+
+fn finish(part: Part, operations: &Operations) -> Finished {
+    let finished = part.finish(operations);
+    (finished.effects, finished.touched, finished.answers)
+}
+
+impl Shard {
+    /// What is applied, and over it what is evaluated.
+    pub(super) fn view(&self) -> View<'_> {
+        let Machine::Keys(mvcc) = &self.replica.machine else {
+            unreachable!("group 0 has no keys, and nobody names it for them")
+        };
+        View { mvcc, overlay: &self.overlay }
+    }
+}

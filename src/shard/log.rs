@@ -1,0 +1,223 @@
+//! The core's WAL: what its groups append goes to disk in one write per wake-up, and what that makes durable is counted.
+
+use std::collections::VecDeque;
+
+use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT};
+use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Instant, MemberId, Term};
+use crate::wal::{GroupStart, Known, Ledger, Record, RecordNumber, SegmentName, SegmentWrite, State, Writer};
+
+use super::core::Core;
+use super::effects::{DiskEffect, Effect};
+
+/// The WAL of a core, and what waits for it.
+pub struct CoreLog {
+    writer: Writer,
+    /// The segments of earlier runs; on core 0 alone, which hears of every checkpoint.
+    earlier: Ledger,
+    segment_bytes: u64,
+    /// Segments that nobody needs, to be recycled.
+    free: Vec<SegmentName>,
+    preparing: Option<SegmentName>,
+    first_is_made: bool,
+    /// The first state batch of this run is on disk.
+    carried: bool,
+    /// The disk refused a segment, and since when.
+    short_since: Option<Instant>,
+    persists: VecDeque<(RecordNumber, usize, u64)>,
+    votes: VecDeque<(RecordNumber, Term, Option<MemberId>)>,
+    vote: Option<(Term, Option<MemberId>)>,
+    last_write: Instant,
+    sealed: bool,
+}
+
+/// How long a core that found the disk full waits before it tries again.
+const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl CoreLog {
+    /// A log whose first segment file has been made before any core starts. `earlier`: the segments of earlier runs, on core 0.
+    /// `segment_bytes`: the length of a segment.
+    pub fn new(now: Instant, writer: Writer, earlier: Ledger, segment_bytes: u64) -> CoreLog {
+        CoreLog {
+            writer,
+            earlier,
+            segment_bytes,
+            free: Vec::new(),
+            preparing: None,
+            first_is_made: true,
+            carried: false,
+            short_since: None,
+            persists: VecDeque::new(),
+            votes: VecDeque::new(),
+            vote: None,
+            last_write: now,
+            sealed: true,
+        }
+    }
+
+    /// Whether another write of a client may be taken: there is certain room for `bytes` (rule 18).
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.writer.room() >= bytes
+    }
+
+    pub(super) fn append_vote(&mut self, term: Term, vote: Option<MemberId>) {
+        let number = self.writer.append(&Record::Vote { term, vote });
+        self.vote = Some((term, vote));
+        self.votes.push_back((number, term, vote));
+    }
+
+    pub(super) fn segment_ready(&mut self, segment: SegmentName) {
+        assert_eq!(self.preparing.take(), Some(segment), "one segment is made ready at a time");
+        self.short_since = None;
+        self.writer.provide_segment(segment, self.segment_bytes);
+    }
+
+    pub(super) fn segment_refused(&mut self, now: Instant, segment: SegmentName) {
+        assert_eq!(self.preparing.take(), Some(segment), "one segment is made ready at a time");
+        if self.short_since.replace(now).is_none() {
+            tracing::warn!(segment = %segment, "no space left on the device for a WAL segment: writes are refused until there is");
+        }
+    }
+
+    /// A checkpoint of `group` is durable: its log is not needed up to `upto`.
+    pub(super) fn release(&mut self, group: GroupId, upto: Index) {
+        self.writer.release(group, upto);
+        self.free.extend(self.writer.take_free());
+    }
+
+    /// The same, for the segments of earlier runs.
+    pub(super) fn release_earlier(&mut self, group: GroupId, upto: Index, effects: &mut Vec<Effect>) {
+        self.earlier.release(group, upto);
+        for segment in self.earlier.take_free() {
+            effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
+        }
+    }
+
+    /// Every core of this run has its first state batch on disk.
+    pub(super) fn carried_forward(&mut self) {
+        self.earlier.carried_forward();
+    }
+
+    /// Whether checkpoints should begin so that segments become free.
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        !self.earlier.is_empty() || self.writer.ledger().segments().count() >= WAL_SEGMENTS_BEFORE_CHECKPOINT
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let seal = (!self.sealed && !self.writer.in_flight()).then(|| self.last_write + WAL_IDLE_SEAL);
+        let retry = self.short_since.map(|since| since + SPACE_RETRY);
+        [seal, retry].into_iter().flatten().min()
+    }
+}
+
+impl Core {
+    /// What a group wants persisted goes into the pending batch.
+    pub(super) fn append_ready(&mut self, place: usize) {
+        let shard = &mut self.shards[place];
+        let group = shard.id();
+        let ready = shard.replica.raft.ready();
+        assert!(ready.messages.is_empty() && ready.snapshots.is_empty(), "the only voter has nobody to send to");
+        let Some(persist) = ready.persist else { return };
+        let writer = &mut self.log.writer;
+        let mut number = 0;
+        if let Some(after) = persist.cut_after {
+            number = writer.append(&Record::Cut { group, after });
+        }
+        if let Some(span) = persist.entries {
+            for entry in shard.replica.raft.entries(span) {
+                number = writer.append_entry(group, entry);
+            }
+        }
+        self.log.persists.push_back((number, place, persist.number));
+    }
+
+    /// Begins the next write, if none is under way.
+    pub(super) fn write_log(&mut self, effects: &mut Vec<Effect>) {
+        self.prepare_segment(effects);
+        let known = self.known();
+        let write = if self.log.writer.needs_rotation() {
+            let state = self.wal_state();
+            Some(self.log.writer.rotate(state, known))
+        } else {
+            self.log.writer.seal(known)
+        };
+        match write {
+            Some(write) => self.begin_write(write, false, effects),
+            None if self.now >= self.log.last_write + WAL_IDLE_SEAL => {
+                if let Some(write) = self.log.writer.seal_tail(known) {
+                    self.begin_write(write, true, effects);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn begin_write(&mut self, write: SegmentWrite, sealed: bool, effects: &mut Vec<Effect>) {
+        let SegmentWrite { segment, offset, buffer, bytes } = write;
+        self.log.last_write = self.now;
+        self.log.sealed = sealed;
+        effects.push(Effect::Disk(DiskEffect::WalWrite { segment, offset, buffer, bytes }));
+    }
+
+    fn prepare_segment(&mut self, effects: &mut Vec<Effect>) {
+        let Some(segment) = self.log.writer.wants_segment() else { return };
+        let waits = self.log.short_since.is_some_and(|since| self.now < since + SPACE_RETRY);
+        if self.log.preparing.is_some() || waits {
+            return;
+        }
+        self.log.preparing = Some(segment);
+        let made = std::mem::take(&mut self.log.first_is_made);
+        let recycle = if made { None } else { self.log.free.pop() };
+        while self.log.free.len() > WAL_FREE_KEPT_MAX {
+            let segment = self.log.free.remove(0);
+            effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
+        }
+        let bytes = self.log.segment_bytes;
+        effects.push(Effect::Disk(DiskEffect::WalPrepare { segment, recycle, bytes, made }));
+    }
+
+    /// What this member knows about itself, for the next header (rule 17).
+    fn known(&self) -> Known {
+        Known { stable: self.known_stable, serving: self.board.serving(), meta_applied: self.board.applied(GroupId::META) }
+    }
+
+    fn wal_state(&self) -> State {
+        let groups = self.shards.iter().map(|shard| {
+            let raft = &shard.replica.raft;
+            let start = raft.log().start();
+            GroupStart {
+                group: shard.id(),
+                start: start.index,
+                start_term: start.term,
+                configuration: raft.configuration_at(start.index).encode(),
+            }
+        });
+        let (term, vote) = self.log.vote.filter(|(term, _)| *term >= self.term).unwrap_or((self.term, None));
+        State { term, vote, groups: groups.collect() }
+    }
+
+    /// The write under way is on disk.
+    pub(super) fn wal_written(&mut self, buffer: AlignedBuffer, effects: &mut Vec<Effect>) {
+        self.log.writer.written(buffer);
+        let durable = self.log.writer.durable();
+        if !self.log.carried {
+            self.log.carried = true;
+            effects.push(Effect::ToCore(CoreId(0), super::events::CoreMessage::Carried(self.id)));
+        }
+        let mut reached = 0u128;
+        while let Some((_, place, number)) = self.log.persists.pop_front_if(|(record, ..)| *record <= durable) {
+            self.shards[place].replica.raft.persisted(number);
+            reached |= 1 << place;
+        }
+        for place in 0..self.shards.len() {
+            if reached & (1 << place) != 0 {
+                self.quorum_reached(place, effects);
+            }
+        }
+        while let Some((_, term, vote)) = self.log.votes.pop_front_if(|(record, ..)| *record <= durable) {
+            self.vote_written(term, vote, effects);
+        }
+        if self.unreported {
+            self.report_if_settled(effects);
+        }
+    }
+}

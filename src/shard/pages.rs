@@ -1,0 +1,211 @@
+//! Pages: faults, applying, checkpoints, compaction slices, eviction.
+
+use crate::base::limits::{APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::{AlignedBuffer, CoreId, GroupId, Revision};
+use crate::group::{Applied, ApplyError, CheckpointStep, Machine};
+use crate::mvcc::{Budget, Compacted, Compaction};
+use crate::pages::{Fault, PageWrite};
+
+use super::core::{Core, Waiting};
+use super::effects::{DiskEffect, Effect};
+use super::events::CoreMessage;
+
+/// How much one slice of a compaction looks at.
+const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
+
+impl Core {
+    /// Pages were read: what waited for them goes on.
+    pub(super) fn page_read(&mut self, group: GroupId, fault: Fault, bytes: AlignedBuffer, effects: &mut Vec<Effect>) {
+        let place = self.place(group).expect("a core reads its own groups' pages");
+        if let Err(damage) = self.shards[place].replica.install(fault, bytes) {
+            return effects.push(Effect::Fatal(format!("group {group}'s page file is damaged: {damage}")));
+        }
+        for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default() {
+            match waiting {
+                Waiting::Write(write) => self.write(group, write, effects),
+                Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
+                Waiting::Hold { id, term, purpose } => self.hold(id, term, group, purpose, effects),
+                Waiting::Part { id, path } => self.evaluate_part(id, group, path, effects),
+                Waiting::Apply => self.shards[place].apply_waits = false,
+                Waiting::Slice => self.shards[place].slice_waits = false,
+            }
+        }
+    }
+
+    /// Applies what is committed, a bounded piece at a time.
+    pub(super) fn apply(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let shard = &mut self.shards[place];
+        if shard.apply_waits || shard.replica.is_applied() {
+            return;
+        }
+        let mut applied: Vec<Applied> = Vec::new();
+        let outcome = shard.replica.apply(APPLY_BATCH_MAX, |entry| {
+            if entry.payload.is_some() {
+                applied.push(entry);
+            }
+        });
+        let group = shard.id();
+        shard.overlay.remove_applied(shard.replica.applied_revision());
+        self.board.publish_applied(group, shard.replica.applied());
+        match outcome {
+            Ok(_) => {}
+            Err(ApplyError::Fault(fault)) => {
+                shard.apply_waits = true;
+                shard.wait_for(fault, Waiting::Apply, effects);
+            }
+            Err(ApplyError::Malformed(index)) => {
+                return effects
+                    .push(Effect::Fatal(format!("entry {index} of group {group}'s log holds no payload of this program")));
+            }
+        }
+        if !self.shards[place].after_apply.is_empty() {
+            for (ticket, read) in std::mem::take(&mut self.shards[place].after_apply) {
+                self.read(group, ticket, read, effects);
+            }
+        }
+        for entry in applied {
+            self.entry_applied(group, entry, effects);
+        }
+    }
+
+    /// What an entry without kv effects means outside its group.
+    fn entry_applied(&mut self, group: GroupId, entry: Applied, effects: &mut Vec<Effect>) {
+        if let Some(crate::state::Payload::Compaction(revision)) = &entry.payload {
+            self.board.raise_compact_floor(*revision);
+        }
+        if group == GroupId::META {
+            self.meta_applied(entry, effects);
+        }
+    }
+
+    /// What follows from applying: the barriers reached, pages evicted.
+    pub(super) fn after_applying(&mut self, effects: &mut Vec<Effect>) {
+        self.serve_when_applied(effects);
+        for shard in &mut self.shards {
+            shard.replica.machine.store().evict();
+        }
+    }
+
+    /// Slices of compaction, and a checkpoint when one is due.
+    pub(super) fn tend_pages(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        self.slice(place, effects);
+        let stamp = self.stamp();
+        let due = self.stopping || self.log.wants_checkpoint();
+        let shard = &mut self.shards[place];
+        let policy = self.layout.checkpoints;
+        let replica = &mut shard.replica;
+        let whole = match &replica.machine {
+            Machine::Keys(mvcc) => mvcc.is_whole(),
+            Machine::Meta(_) => true,
+        };
+        let behind = replica.applied() > replica.checkpointed();
+        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk();
+        if whole
+            && replica.checkpoint_is_idle()
+            && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
+        {
+            let step = replica.begin_checkpoint(self.now, &stamp);
+            self.checkpoint_step(place, step, effects);
+        }
+        let store = self.shards[place].replica.machine.store();
+        let (used, group) = (store.used_bytes(), self.shards[place].id());
+        self.board.publish_used_bytes(group, used);
+    }
+
+    /// The step that a checkpoint waited for is done.
+    pub(super) fn checkpoint_step_done(&mut self, group: GroupId, effects: &mut Vec<Effect>) {
+        let place = self.place(group).expect("a core writes its own groups' pages");
+        let step = self.shards[place].replica.advance_checkpoint();
+        self.checkpoint_step(place, step, effects);
+    }
+
+    fn checkpoint_step(&mut self, place: usize, step: CheckpointStep, effects: &mut Vec<Effect>) {
+        let group = self.shards[place].id();
+        let disk = match step {
+            CheckpointStep::Write(writes) => DiskEffect::PagesWrite { group, writes },
+            CheckpointStep::Sync => DiskEffect::PagesSync { group },
+            CheckpointStep::WriteMeta(write) => DiskEffect::MetaWrite { group, write },
+            CheckpointStep::Done { applied, file_bytes } => {
+                self.log.release(group, applied);
+                effects.push(Effect::ToCore(CoreId(0), CoreMessage::Checkpointed { group, applied }));
+                self.tell_sliced(place, effects);
+                DiskEffect::PagesLength { group, bytes: file_bytes }
+            }
+        };
+        effects.push(Effect::Disk(disk));
+    }
+
+    /// Removes what no read at the floor or above needs, a slice at a time; nothing that is being read (rule 16).
+    fn slice(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let shard = &mut self.shards[place];
+        let (floor, done) = (shard.replica.floor(), shard.replica.sliced());
+        if done >= floor || shard.slice_waits || self.board.lowest_read() < floor {
+            return;
+        }
+        let Machine::Keys(mvcc) = &mut shard.replica.machine else { return shard.replica.set_sliced(floor) };
+        if shard.slicing.as_ref().is_none_or(|s| s.floor() != floor) {
+            shard.slicing = Some(Compaction::new(done, floor));
+        }
+        let slicing = shard.slicing.as_mut().expect("begun above");
+        match mvcc.compact_slice(slicing, SLICE) {
+            Ok(Compacted::Part) => {}
+            Ok(Compacted::Whole) => {
+                shard.slicing = None;
+                shard.replica.set_sliced(floor);
+            }
+            Err(fault) => {
+                shard.slice_waits = true;
+                shard.wait_for(fault, Waiting::Slice, effects);
+            }
+        }
+    }
+
+    /// Tells core 0 up to where nothing removable is left on disk.
+    fn tell_sliced(&self, place: usize, effects: &mut Vec<Effect>) {
+        let shard = &self.shards[place];
+        let revision = shard.replica.sliced_on_disk();
+        if revision > Revision::ZERO {
+            let message = CoreMessage::Sliced { group: shard.id(), revision };
+            effects.push(Effect::ToCore(CoreId(0), message));
+        }
+    }
+
+    /// Whether slices or defragmentation have more to do at once.
+    pub fn has_background_work(&self) -> bool {
+        self.shards.iter().any(|s| {
+            let slicing =
+                s.replica.sliced() < s.replica.floor() && !s.slice_waits && self.board.lowest_read() >= s.replica.floor();
+            let applying = !s.replica.is_applied() && !s.apply_waits;
+            slicing || applying
+        })
+    }
+
+    /// The disk had no room for a checkpoint's pages: they are written again a little later.
+    pub(super) fn checkpoint_refused(&mut self, group: GroupId, writes: Vec<PageWrite>) {
+        let place = self.place(group).expect("a core writes its own groups' pages");
+        tracing::warn!(group = group.get(), "no space left on the device for a checkpoint: it is tried again");
+        self.shards[place].refused = Some((self.now, writes));
+    }
+
+    /// When the member stops and every group has everything applied in a durable checkpoint, it may.
+    pub(super) fn stop_when_clean(&mut self, effects: &mut Vec<Effect>) {
+        if !self.stopping || self.stopped {
+            return;
+        }
+        let clean = self.shards.iter().all(|s| {
+            let replica = &s.replica;
+            s.in_flight.is_empty() && replica.checkpoint_is_idle() && replica.applied() == replica.checkpointed()
+        });
+        if clean {
+            self.stopped = true;
+            effects.push(Effect::Stopped);
+        }
+    }
+
+    /// Starts moving tail pages down in every group's file.
+    pub(super) fn start_defragment(&mut self) {
+        for shard in &mut self.shards {
+            shard.defragmenting = true;
+        }
+    }
+}

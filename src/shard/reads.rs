@@ -1,0 +1,160 @@
+//! Reading slices of a group's keys at a revision: the store, and over it what is evaluated and not yet applied.
+
+use bytes::Bytes;
+
+use crate::base::limits::{COUNT_VISITS_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
+use crate::group::Machine;
+use crate::mvcc::hash::{AnyKept, HashQuery};
+use crate::mvcc::{At, Budget, EventsQuery, EventsResume, Filters, Mvcc, RangeQuery, Span, View};
+use crate::pages::Fault;
+
+use super::core::{Core, Shard, Waiting};
+use super::effects::Effect;
+use super::messages::{Answer, Event, EventsRead, Leave, RangeRead, RangeSlice, Read, Refusal, Ticket};
+
+const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
+const COUNT: Budget = Budget { visits: COUNT_VISITS_MAX, bytes: usize::MAX };
+
+impl Core {
+    /// Answers a slice now, or when the pages that it needs are there.
+    pub(super) fn read(&mut self, group: GroupId, ticket: Ticket, read: Read, effects: &mut Vec<Effect>) {
+        let Some(place) = self.place(group) else {
+            return self.answer(ticket, Leave::Now, Answer::Refused(Refusal::NotLeader), effects);
+        };
+        let shard = &mut self.shards[place];
+        if let Read::HashKept(query) = read
+            && shard.applied_through() < query.revision
+        {
+            // A hash is of what is applied: it waits for that.
+            return shard.after_apply.push((ticket, read));
+        }
+        match slice(shard, &read, self.board.compact_floor()) {
+            Ok(answer) => self.answer(ticket, Leave::Now, answer, effects),
+            Err(fault) => shard.wait_for(fault, Waiting::Read { ticket, read }, effects),
+        }
+    }
+
+    /// Drops what a front no longer wants and what has not been evaluated.
+    pub(super) fn cancel(&mut self, ticket: Ticket, group: GroupId, effects: &mut Vec<Effect>) {
+        if group == GroupId::META {
+            return self.cancel_order(ticket, effects);
+        }
+        let Some(place) = self.place(group) else { return };
+        let shard = &mut self.shards[place];
+        let mut found = false;
+        shard.queue.retain(|write| {
+            found |= write.ticket == ticket;
+            write.ticket != ticket
+        });
+        for waiting in shard.waiting.values_mut() {
+            waiting.retain(|w| {
+                let it = match w {
+                    Waiting::Write(write) => write.ticket == ticket,
+                    Waiting::Read { ticket: t, .. } => *t == ticket,
+                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Apply | Waiting::Slice => false,
+                };
+                found |= it;
+                !it
+            });
+        }
+        if found {
+            self.answer(ticket, Leave::Now, Answer::Refused(Refusal::Cancelled), effects);
+        }
+    }
+}
+
+fn slice(shard: &Shard, read: &Read, compacted: Revision) -> Result<Answer, Fault> {
+    let view = shard.view();
+    match read {
+        Read::Range(range) => range_slice(view, range),
+        Read::Events(events) => shard.events_slice(events, compacted),
+        Read::HashKept(query) => shard.hash_kept(*query),
+        Read::Hash { query, resume } => {
+            let resume = resume.as_ref().and_then(EventsResume::decode);
+            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), SLICE)?;
+            Ok(Answer::Hash { entries: chunk.entries, resume: chunk.resume.map(|place| place.encode()) })
+        }
+        Read::Attached { lease, at: _, resume } => {
+            let slice = view.attached(*lease, resume.as_deref(), SLICE)?;
+            Ok(Answer::Attached { keys: slice.keys, resume: slice.resume })
+        }
+    }
+}
+
+fn range_slice(view: View<'_>, read: &RangeRead) -> Result<Answer, Fault> {
+    let resume = read.resume.as_deref();
+    let (at, span) = (at(read.at), span(&read.range));
+    if read.count_only {
+        let counted = view.count(at, &span, resume, SLICE)?;
+        return Ok(Answer::Range(RangeSlice { kvs: Vec::new(), count: counted.counted, resume: counted.resume }));
+    }
+    let filters = Filters {
+        min_mod: read.mod_revisions.0,
+        max_mod: read.mod_revisions.1,
+        min_create: read.create_revisions.0,
+        max_create: read.create_revisions.1,
+    };
+    let query = RangeQuery { span, limit: read.limit, keys_only: read.keys_only, filters };
+    let chunk = view.range(at, &query, resume, SLICE)?;
+    let mut count = chunk.counted;
+    let mut rest = chunk.resume.clone().filter(|_| read.with_count);
+    while let Some(from) = rest {
+        let counted = view.count(at, &query.span, Some(&from), COUNT)?;
+        count += counted.counted;
+        rest = counted.resume;
+    }
+    Ok(Answer::Range(RangeSlice { kvs: chunk.kvs, count, resume: chunk.resume }))
+}
+
+fn at(at: super::messages::At) -> At {
+    At { revision: at.revision, operation_bound: at.operations }
+}
+
+fn span(range: &KeyRange) -> Span {
+    match &range.end {
+        RangeEnd::Single => Span::Key(range.from.clone()),
+        RangeEnd::Before(end) => Span::Between(range.from.clone(), end.clone()),
+        RangeEnd::Open => Span::From(range.from.clone()),
+    }
+}
+
+impl Shard {
+    fn mvcc(&self) -> &Mvcc {
+        let Machine::Keys(mvcc) = &self.replica.machine else { unreachable!("group 0 has no keys") };
+        mvcc
+    }
+
+    fn hash_kept(&self, query: HashQuery) -> Result<Answer, Fault> {
+        let mut resume: Option<Bytes> = None;
+        loop {
+            match self.mvcc().any_kept(query, resume.as_deref(), Budget::UNLIMITED)? {
+                AnyKept::Yes => return Ok(Answer::HashKept(true)),
+                AnyKept::No => return Ok(Answer::HashKept(false)),
+                AnyKept::From(key) => resume = Some(key),
+            }
+        }
+    }
+
+    /// Changes come from what is applied: a slice goes as far as this group has applied everything.
+    fn events_slice(&self, read: &EventsRead, compacted: Revision) -> Result<Answer, Fault> {
+        let to = read.to.min(self.applied_through());
+        if to < read.from {
+            return Ok(Answer::Events { events: Vec::new(), through: Revision(read.from.0 - 1), resume: None });
+        }
+        let query = EventsQuery { from: read.from, to, span: span(&read.range), with_prev: read.prev_kv, compacted };
+        let resume = read.resume.as_ref().and_then(|bytes| EventsResume::decode(bytes));
+        let chunk = self.mvcc().events(&query, resume.as_ref(), SLICE)?;
+        let through = chunk.resume.as_ref().map_or(to, |place| Revision(place.change.revision.0 - 1));
+        let events = chunk.events.into_iter().map(|e| Event::of(e, read.prev_kv)).collect();
+        Ok(Answer::Events { events, through, resume: chunk.resume.map(|place| place.encode()) })
+    }
+
+    /// Everything of this group up to here is applied, whatever it took or may take.
+    pub(super) fn applied_through(&self) -> Revision {
+        match self.replica.raft.log().entry(self.replica.applied().next()) {
+            Some(entry) => Revision(entry.mark.counts_as().0 - u64::from(entry.mark.revision().is_some())),
+            None => Revision::MAX,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Evaluating writes, and what happens when a quorum has them (architecture, section 2).
+
+use std::sync::Arc;
+
+use crate::base::limits::{SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::mutant::{self, Mutant};
+use crate::base::{GroupId, GroupSet, Mark, Revision};
+use crate::mvcc::Budget;
+use crate::reign::{Owner, Reign};
+use crate::state::evaluate::{self, Basis, Evaluated, Memo, Stop};
+use crate::state::{Payload, apply, kv};
+
+use super::answers;
+use super::core::{Core, InFlight, QueuedWrite, Shard, Waiting};
+use super::effects::Effect;
+use super::messages::{Answer, Event, Leave, Refusal, ToFront, Write, WriteResponse};
+
+/// How much one slice of evaluating looks at.
+const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
+
+impl Core {
+    /// A write that lies in one group: evaluated now, or when the hold on its group ends.
+    pub(super) fn write(&mut self, group: GroupId, write: QueuedWrite, effects: &mut Vec<Effect>) {
+        let Some(place) = self.place(group) else {
+            return self.refuse(&write, Refusal::NotLeader, effects);
+        };
+        if self.shards[place].held.is_some() {
+            return self.shards[place].queue.push_back(write);
+        }
+        self.evaluate(place, write, effects);
+    }
+
+    fn evaluate(&mut self, place: usize, mut write: QueuedWrite, effects: &mut Vec<Effect>) {
+        let reign = match self.reign_of(write.term) {
+            Ok(reign) => reign,
+            Err(refusal) => return self.refuse(&write, refusal, effects),
+        };
+        let outcome = loop {
+            let mut memo = std::mem::take(&mut write.memo);
+            let outcome = self.with_basis(place, &reign, |basis| match &write.write {
+                Write::Put(put) => evaluate::put(basis, put),
+                Write::Delete(delete) => evaluate::delete_range(basis, delete, &mut memo),
+                Write::Txn(txn) => evaluate::txn(basis, txn, &mut memo),
+            });
+            write.memo = memo;
+            // A range delete of many keys is found in slices; nothing else is evaluated in this group meanwhile.
+            if !matches!(outcome, Err(Stop::Slice)) {
+                break outcome;
+            }
+        };
+        match outcome {
+            Err(Stop::Slice) => unreachable!("slices have been gone through"),
+            Err(Stop::Fault(fault)) => self.shards[place].wait_for(fault, Waiting::Write(write), effects),
+            Err(Stop::Refused { refusal, .. }) => {
+                let leave = leave_without_revision(&reign);
+                self.answer(write.ticket, leave, Answer::Refused(refusal.into()), effects);
+            }
+            Ok(evaluated) if evaluated.changes == 0 => {
+                let revision = reign.after();
+                let response = answers::settle(evaluated.answer, revision, revision);
+                let answer = Answer::Write { revision, response };
+                self.answer(write.ticket, Leave::Stable(revision), answer, effects);
+            }
+            Ok(evaluated) => {
+                let bytes = kv::encoded_bytes_max(&evaluated.effects);
+                if !self.log.has_room(bytes) {
+                    return self.answer(write.ticket, Leave::Now, Answer::Refused(Refusal::DiskFull), effects);
+                }
+                self.propose(place, &reign, &write, evaluated);
+            }
+        }
+    }
+
+    /// Takes the revision; from here on nothing may fail but the member (rule 1).
+    fn propose(&mut self, place: usize, reign: &Arc<Reign>, write: &QueuedWrite, evaluated: Evaluated) {
+        let with_prev = self.board.previous_values_watches() > 0;
+        let shard = &mut self.shards[place];
+        let group = shard.id();
+        let revision = reign.take(Owner::Group(group));
+        let mark = Mark::Revision { revision, participants: GroupSet::of(group) };
+        let Evaluated { effects: changes, touched, answer, .. } = evaluated;
+        let response = answers::settle(answer, Revision(revision.0 - 1), revision);
+        let answer = Some((write.ticket, Answer::Write { revision, response }));
+        shard.append_changes(mark, revision, &changes, touched, with_prev, answer);
+    }
+
+    /// Runs `evaluate` against the newest state of a group.
+    pub(super) fn with_basis<R>(&self, place: usize, reign: &Reign, evaluate: impl FnOnce(&Basis<'_>) -> R) -> R {
+        let shard = &self.shards[place];
+        let (group, shards) = (shard.id(), self.layout.shards);
+        evaluate(&Basis {
+            view: shard.view(),
+            lease_alive: &|lease| self.live.contains(&lease),
+            is_local: &|key| crate::base::group_of(key, shards) == group,
+            current: reign.after(),
+            compacted: self.board.compact_floor().as_i64(),
+            event_prevs: self.board.previous_values_watches() > 0,
+            budget: SLICE,
+        })
+    }
+
+    pub(super) fn refuse(&self, write: &QueuedWrite, refusal: Refusal, effects: &mut Vec<Effect>) {
+        self.answer(write.ticket, Leave::Now, Answer::Refused(refusal), effects);
+    }
+
+    /// More of a group's log is at a quorum: answers and events are queued; the slot is raised when they have left (rules 5 and 13).
+    pub(super) fn quorum_reached(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let term = self.term;
+        let fronts = self.fronts();
+        let shard = &mut self.shards[place];
+        let group = shard.id();
+        let quorum = shard.replica.raft.quorum_index();
+        let mut events = Vec::new();
+        while let Some(mut done) = shard.in_flight.pop_front_if(|f| f.index <= quorum) {
+            events.append(&mut done.events);
+            if let Some((ticket, answer)) = done.answer {
+                let leave = Leave::Stable(done.revision);
+                effects.push(Effect::ToFront(ticket.front, ToFront::Answer { ticket, term, leave, answer }));
+            }
+        }
+        if !events.is_empty() {
+            let last = self.layout.fronts - 1;
+            for front in fronts {
+                let events = if front.0 == last { std::mem::take(&mut events) } else { events.clone() };
+                effects.push(Effect::ToFront(front, ToFront::Events { term: Some(term), group, events }));
+            }
+        }
+        if mutant::on(Mutant::HubToldAfterSlot) {
+            self.raise(place, effects);
+        }
+        self.raising |= 1 << place;
+    }
+
+    /// Raises the slots of the groups of which more is at a quorum. The caller has put all earlier effects on their queues, for
+    /// whoever sees the slots raised (rule 13). Whether there were any.
+    pub fn raise_slots(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let raising = std::mem::take(&mut self.raising);
+        for place in (0..self.shards.len()).filter(|place| raising & (1 << place) != 0) {
+            self.raise(place, effects);
+        }
+        raising != 0
+    }
+
+    fn raise(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let Some(reign) = self.reign.clone() else { return self.barrier_reached(place, effects) };
+        // Frozen: the slot of the reign that is over is never raised again (rule 6).
+        if reign.term() != self.term {
+            return;
+        }
+        let shard = &mut self.shards[place];
+        reign.publish_quorum_index(shard.id(), shard.replica.raft.quorum_index());
+        let lowest = shard.replica.raft.lowest_without_quorum().filter(|_| !mutant::on(Mutant::SlotRaisedEarly));
+        if let Some(stable) = reign.raise(Owner::Group(shard.id()), lowest) {
+            self.wake_waiters(stable, effects);
+        }
+    }
+}
+
+/// Answers without a revision wait until everything they may rest on is stable (rule 3).
+pub(super) fn leave_without_revision(reign: &Reign) -> Leave {
+    Leave::Stable(reign.after())
+}
+
+impl Shard {
+    /// Appends decided changes: to the log, to the overlay, and as events on their way to the hubs.
+    pub(super) fn append_changes(
+        &mut self,
+        mark: Mark,
+        revision: Revision,
+        changes: &[kv::Effect],
+        touched: Vec<apply::Touched>,
+        with_prev: bool,
+        answer: Option<(super::messages::Ticket, Answer)>,
+    ) {
+        let payload = Payload::encode_kv(changes);
+        let changes = kv::decode(&payload.slice(1..)).expect("it has just been encoded");
+        apply::enter(&mut self.overlay, revision, &changes, &touched);
+        let events = apply::events(revision, &changes, touched).into_iter().map(|e| Event::of(e, with_prev)).collect();
+        let index = self.replica.raft.propose(mark, payload);
+        self.in_flight.push_back(InFlight { index, revision, events, answer });
+    }
+}
+
+impl From<evaluate::Refusal> for Refusal {
+    fn from(refusal: evaluate::Refusal) -> Refusal {
+        match refusal {
+            evaluate::Refusal::LeaseNotFound => Refusal::LeaseNotFound,
+            evaluate::Refusal::KeyNotFound => Refusal::KeyNotFound,
+            evaluate::Refusal::Compacted => Refusal::Compacted,
+            evaluate::Refusal::FutureRevision => Refusal::FutureRevision,
+        }
+    }
+}
+
+impl From<WriteResponse> for super::messages::OpResponse {
+    fn from(response: WriteResponse) -> super::messages::OpResponse {
+        super::messages::OpResponse::Done(response)
+    }
+}
