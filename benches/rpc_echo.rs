@@ -1,7 +1,7 @@
 //! What the transport alone costs: unary echo of a 256-byte put, client and server on an executor each.
 //!
 //! `cargo bench --bench rpc_echo -- [calls under way] [seconds]` prints calls per second and per CPU second of the server's thread, over 10 and
-//! over 100 connections. `-- idle 10000` prints what so many idle connections cost in resident memory, silent ones and such that made a call.
+//! over 100 connections. `-- serve` prints an address and serves there until it is killed. `-- idle 10000` prints what so many idle connections cost in resident memory, silent ones and such that made a call.
 
 #[path = "../tests/transport/client.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -28,6 +28,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     if std::env::args().any(|argument| argument == "idle") {
         return idle();
+    }
+    if std::env::args().any(|argument| argument == "serve") {
+        return serve();
     }
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
     let (calls, seconds) = (numbers.next().unwrap_or(1000), numbers.next().unwrap_or(4));
@@ -63,6 +66,14 @@ fn main() {
         drop(stop);
         server.join().expect("it ran");
     }
+}
+
+fn serve() {
+    run_here(&CoreOptions::named("server"), |executor| async move {
+        println!("{}", echo::Server::start(&executor).address);
+        std::future::pending::<()>().await;
+    })
+    .expect("an executor");
 }
 
 /// The server on an executor of its own; the sockets at the other end are plain ones of this process and cost it next to nothing.
