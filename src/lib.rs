@@ -6,6 +6,7 @@ pub mod base;
 
 pub mod config;
 pub mod io;
+pub mod metrics;
 pub mod pages;
 pub mod proto;
 pub mod raft;
@@ -22,6 +23,10 @@ pub mod coordinator;
 pub mod shard;
 
 pub mod front;
+
+pub mod gateway;
+pub mod pump;
+pub mod rpc;
 
 pub mod runtime;
 

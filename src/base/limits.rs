@@ -49,6 +49,8 @@ pub const CHECK_ERRORS_MAX: usize = 100;
 
 /// Groups that one WAL can name: as many as a [`super::GroupSet`] holds.
 pub const WAL_GROUPS_MAX: usize = 128;
+/// The highest index, run or sequence that is taken from disk, so that counting on from one never overflows.
+pub const WAL_INDEX_MAX: u64 = 1 << 62;
 /// The most bytes that a record takes in a batch: header and framing of a batch of its own left out.
 pub const WAL_RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX - 2 * BLOCK_BYTES;
 /// The most bytes of an entry's payload: a record less its fields.
@@ -104,6 +106,9 @@ pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
+// metrics
+/// Versions of clients' APIs that are counted apart; all further ones are counted together.
+pub const CLIENT_VERSIONS_MAX: usize = 16;
 
 // group
 
@@ -153,7 +158,7 @@ pub const PARKED_CALLS_MAX: usize = 16384;
 /// The most keys that a range asks of one group at a time.
 pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
 /// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.
-pub const WATCH_STREAM_BYTES_MAX: usize = 1 << 20;
+pub const WATCH_STREAM_BYTES_MAX: usize = 8 << 20;
 /// The most revisions in one response to a watch that catches up (etcd's).
 pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
 /// Above this many bytes a response to a watch that catches up takes no further revision.
@@ -170,3 +175,45 @@ pub const KEEP_ALIVES_MAX: usize = 1024;
 pub const META_POLL_MICROS: u64 = 500;
 /// How long a front waits before it asks again for changes that a core has not applied yet, in microseconds.
 pub const CATCH_UP_RETRY_MICROS: u64 = 1000;
+
+// rpc
+/// What a connection reads or writes at a time; buffers of this size are shared by the connections of an executor.
+pub const WIRE_BUFFER_BYTES: usize = 64 << 10;
+/// Wire buffers that an executor keeps for later.
+pub const WIRE_BUFFERS_KEPT_MAX: usize = 32;
+/// What one connection may read before the others get their turn.
+pub const READ_BYTES_PER_TURN_MAX: usize = 512 << 10;
+/// Calls that one connection may open before the others get their turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 256;
+/// The flow-control window of a stream that sends to us: more than the largest message by default.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// The flow-control window of a connection that sends to us.
+pub const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+/// What h2 takes of one stream ahead of the peer's window.
+pub const STREAM_SEND_BUFFER_BYTES: usize = 256 << 10;
+/// The decoded headers of a request.
+pub const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+/// Streams that a client may reset before they were answered, within what is read at a time.
+pub const PENDING_RESET_STREAMS_MAX: usize = 4096;
+/// Streams reset by us that are remembered for what the client still sends on them.
+pub const RESET_STREAMS_KEPT_MAX: usize = 1024;
+/// Calls under way on one connection; more are refused.
+pub const CALLS_PER_CONNECTION_MAX: usize = 65_536;
+/// Calls under way on one executor.
+pub const CALLS_PER_EXECUTOR_MAX: usize = 1 << 22;
+/// Bytes of messages on one connection that have not come in whole.
+pub const PARTIAL_BYTES_PER_CONNECTION_MAX: usize = 256 << 20;
+/// Answers on one connection that the client has not read; above, new calls are refused.
+pub const UNSENT_BYTES_PER_CONNECTION_MAX: usize = 64 << 20;
+/// Memory taken for a message on the word of its length alone; the rest is taken as it comes in.
+pub const MESSAGE_RESERVE_BYTES_MAX: usize = 64 << 10;
+/// Connections of one executor.
+pub const CONNECTIONS_MAX: usize = 100_000;
+
+// gateway
+/// The request line and headers of an HTTP/1.1 request.
+pub const HTTP1_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Header fields of an HTTP/1.1 request.
+pub const HTTP1_HEADERS_MAX: usize = 100;
+/// The body of an HTTP/1.1 request.
+pub const HTTP1_BODY_BYTES_MAX: usize = 4 << 20;

@@ -12,6 +12,9 @@ pub const EXIT_USAGE: u8 = 2;
 /// The exit code for a command line that can be read but not followed.
 pub const EXIT_REFUSED: u8 = 1;
 
+/// Variables with etcd's prefix that are not flags' (or, the first, not one that may be set): neither used nor warned of.
+const SPECIAL_VARIABLES: [&str; 3] = ["ETCD_VERSION", "ETCD_UNSUPPORTED_ARCH", "ETCD_VERIFY"];
+
 /// Why the member does not start with this command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigError {
@@ -134,6 +137,7 @@ fn wrong_value(flag: &Flag, value: &str, why: &str) -> String {
 fn read_environment(settings: &mut Settings, env: Vec<(String, String)>) -> Result<Vec<String>, ConfigError> {
     let mut warnings = Vec::new();
     let by_variable: Vec<(usize, String)> = FLAGS.iter().enumerate().map(|(i, f)| (i, f.variable())).collect();
+    let env: Vec<_> = env.into_iter().filter(|(v, _)| !SPECIAL_VARIABLES.contains(&v.as_str())).collect();
     for (variable, _) in &env {
         let shadowed = by_variable.iter().any(|(index, v)| v == variable && settings.is_set(*index));
         if shadowed {
@@ -144,9 +148,6 @@ fn read_environment(settings: &mut Settings, env: Vec<(String, String)>) -> Resu
         }
     }
     for (variable, value) in &env {
-        if matches!(variable.as_str(), "ETCD_VERSION" | "ETCD_UNSUPPORTED_ARCH" | "ETCD_VERIFY") {
-            continue;
-        }
         if let Some((index, _)) = by_variable.iter().find(|(_, v)| v == variable && !value.is_empty()) {
             let flag = &FLAGS[*index];
             settings

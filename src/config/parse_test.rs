@@ -131,6 +131,7 @@ fn help_and_version_end_the_reading() {
     assert_eq!(error(&["--version", "x"], &[]).0, 1);
     assert_eq!(error(&["--foo", "--version"], &[]).0, 2);
     assert!(matches!(run_with(&["--version=false"], &[]), Ok(Parsed::Run(..))));
+    assert!(matches!(run_with(&["--version=false"], &[("ETCD_VERSION", "1")]), Ok(Parsed::Run(..))));
     assert_eq!(run_with(&["--version"], &[("ETCD_NAME", "x"), ("ETCRING_SHARDS", "y")]), Ok(Parsed::Version));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::base::{CoreId, GroupId, GroupSet, Instant, LeaseId, Mark, MemberId, Prng, Revision, Term};
+use crate::base::{CoreId, GroupId, GroupSet, Instant, LeaseId, Mark, MemberId, Revision, Term};
 use crate::proto::etcdserverpb as pb;
 use crate::raft::{Configuration, Election};
 use crate::reign::{Board, Owner, Reign};
@@ -48,8 +48,6 @@ pub struct ChiefParts {
     pub member: pb::Member,
     /// How long a new leader adds to every lease.
     pub election_timeout: std::time::Duration,
-    /// Chance for the election.
-    pub prng: Prng,
 }
 
 /// Election, coordinator, leases.
@@ -59,7 +57,6 @@ pub struct Chief {
     pub(super) election: Election,
     pub(super) member: pb::Member,
     pub(super) election_timeout: std::time::Duration,
-    pub(super) prng: Prng,
     pub(super) term: Term,
     pub(super) reign: Option<Arc<Reign>>,
     /// Whether requests are taken: every core has opened.
@@ -78,6 +75,8 @@ pub struct Chief {
     pub(super) next_hold: u64,
     /// Revisions taken here that not every participant has adopted.
     pub(super) covering: BTreeSet<Revision>,
+    /// The alarms of group 0's applied state.
+    pub(super) alarms: BTreeSet<(MemberId, i32)>,
     /// The last compaction proposed; `None`: never.
     pub(super) compacted: Option<Revision>,
     /// Physical compactions that wait for every group.
@@ -121,14 +120,13 @@ pub(super) struct Takeover {
 impl Chief {
     /// A chief that has just been started.
     pub fn new(parts: ChiefParts) -> Chief {
-        let ChiefParts { layout, board, election, member, election_timeout, prng } = parts;
+        let ChiefParts { layout, board, election, member, election_timeout } = parts;
         Chief {
             layout,
             board,
             election,
             member,
             election_timeout,
-            prng,
             term: Term(0),
             reign: None,
             open: false,
@@ -142,6 +140,7 @@ impl Chief {
             busy: GroupSet::EMPTY,
             next_hold: 0,
             covering: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             compacted: None,
             physical: Vec::new(),
             sliced: BTreeMap::new(),

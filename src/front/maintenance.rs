@@ -209,8 +209,23 @@ impl Front {
 
     fn hash_kv(&mut self, id: CallId, message: Bytes) -> Begun {
         let request: pb::HashKvRequest = validate::request(message)?;
+        if request.revision < 0 {
+            return self.hash_of_nothing(id, request.revision);
+        }
         let (current, revision) = self.read_revision(id, request.revision)?;
         self.start_hash(id, current, revision, false)
+    }
+
+    /// A negative revision is compacted, unless nothing ever was: then etcd hashes everything up to it, which is nothing.
+    fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
+        let compact_revision = self.shared.compact_revision();
+        if compact_revision >= 0 {
+            return Err(errors::COMPACTED.into());
+        }
+        let header = Some(self.current_header());
+        let hash = HashMerger::new(0, false).finish();
+        self.reply(id, frame(&pb::HashKvResponse { header, hash, compact_revision, hash_revision: asked }));
+        Ok(())
     }
 
     /// etcd hashes its whole file. Here: the keys at the current revision; neither can be compared with another implementation's.
@@ -225,7 +240,7 @@ impl Front {
         for &group in &groups {
             self.free(self.config.layout.core(group))?;
         }
-        let query = HashQuery { revision, compacted: self.shared.compact_revision() };
+        let query = HashQuery { revision, compacted: self.hold_floor(id), at_compaction: false };
         for &group in &groups {
             self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::HashKept(query)));
         }
@@ -234,6 +249,17 @@ impl Front {
         self.no_limit(id);
         self.calls.get(id).expect("a call that begins is there").step = Step::Hash(hash);
         Ok(())
+    }
+
+    /// The compact revision as etcd counts it, and everything above it kept: a hash is of the whole history above it, not of the keys
+    /// at its revision alone.
+    fn hold_floor(&mut self, id: CallId) -> i64 {
+        loop {
+            let floor = self.shared.floor();
+            if self.hold(id, floor) {
+                return if floor == Revision::ZERO { -1 } else { floor.as_i64() };
+            }
+        }
     }
 
     fn ask_entries(&mut self, id: CallId, query: HashQuery, group: GroupId, resume: Option<Resume>) {

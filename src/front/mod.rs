@@ -43,3 +43,6 @@ pub use call::{CallId, CallOptions, Code, Kind, MESSAGE_PREFIX_BYTES, Method, Pa
 pub use config::{Config, Layout, QUOTA_DEFAULT_BYTES, STORAGE_VERSION, VERSION};
 pub use front::{Front, FrontEffect, Load};
 pub use shared::alarm_bit;
+
+#[cfg(test)]
+mod tests;

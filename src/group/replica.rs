@@ -42,6 +42,9 @@ pub struct Replica {
     pub(super) checkpoint: Checkpointing,
     /// The applied index of the last durable checkpoint.
     pub(super) checkpointed: Index,
+    /// What the last durable checkpoint, and the one under way, are sliced to.
+    sliced_on_disk: Revision,
+    slicing_on_disk: Revision,
 }
 
 impl Replica {
@@ -58,6 +61,8 @@ impl Replica {
             sliced: note.sliced,
             checkpoint: Checkpointing::idle_since(now),
             checkpointed: note.applied,
+            sliced_on_disk: note.sliced,
+            slicing_on_disk: note.sliced,
         }
     }
 
@@ -95,6 +100,11 @@ impl Replica {
     pub fn set_sliced(&mut self, floor: Revision) {
         assert!(floor <= self.floor, "sliced to {floor}, but the floor is {}", self.floor);
         self.sliced = self.sliced.max(floor);
+    }
+
+    /// What the last durable checkpoint is sliced to.
+    pub const fn sliced_on_disk(&self) -> Revision {
+        self.sliced_on_disk
     }
 
     /// The last entry in a durable checkpoint: the log is needed above it.
@@ -142,6 +152,7 @@ impl Replica {
             floor: self.floor,
             sliced: self.sliced,
         };
+        self.slicing_on_disk = self.sliced;
         self.checkpoint.begin(now, self.machine.store(), &note)
     }
 
@@ -151,6 +162,7 @@ impl Replica {
         if let CheckpointStep::Done { applied, .. } = step {
             assert!(applied >= self.checkpointed, "checkpoints go forward");
             self.checkpointed = applied;
+            self.sliced_on_disk = self.slicing_on_disk;
             self.raft.compact(applied);
         }
         step

@@ -45,6 +45,9 @@ pub struct HashQuery {
     pub revision: Revision,
     /// C: the compaction revision; -1 when nothing was ever compacted.
     pub compacted: i64,
+    /// As etcd hashes while it compacts to R, from C: it keeps these hashes, and answers the last ten of them by R. To be taken
+    /// before anything is removed on account of R. Its keep set has the tombstones of R as well.
+    pub at_compaction: bool,
 }
 
 /// An entry that counts, or may count.
@@ -95,8 +98,27 @@ impl Mvcc {
         })?;
         match candidate {
             Some((key, change)) if !self.is_rewritten(query, &key, change)? => Ok(AnyKept::Yes),
-            _ => Ok(resume.map_or(AnyKept::No, AnyKept::From)),
+            _ => match resume {
+                Some(key) => Ok(AnyKept::From(key)),
+                None if query.at_compaction && self.has_tombstone_in(query.revision)? => Ok(AnyKept::Yes),
+                None => Ok(AnyKept::No),
+            },
         }
+    }
+
+    fn has_tombstone_in(&self, revision: Revision) -> Result<bool, Fault> {
+        let mut cursor = self.store().cursor(REVISIONS);
+        cursor.seek(KeyBuffer::change(Change { revision, operation: 0 }, b"").as_slice())?;
+        while let Some((entry, kind, _)) = cursor.entry() {
+            if split_change(entry).0.revision != revision {
+                break;
+            }
+            if Kind::of_stored(kind) == Kind::Tombstone {
+                return Ok(true);
+            }
+            cursor.next()?;
+        }
+        Ok(false)
     }
 
     /// Whether the put of `key` at `change`, its newest version, comes after a tombstone in the very revision that is hashed.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::base::limits::{CHECKPOINT_WRITE_BYTES_MAX, CHECKPOINT_WRITES_IN_FLIGHT};
 use crate::base::{AlignedBuffer, GroupId};
-use crate::io::{Disk, File, Open, OpenMode, Sync, Tasks, Urgency};
+use crate::io::{Disk, Durability, File, Open, OpenMode, Tasks, Urgency};
 use crate::pages::PageWrite;
 use crate::shard::{DiskEffect, Event};
 use crate::wal::SegmentName;
@@ -77,9 +77,11 @@ impl<D: Disk> Inner<D> {
             }
             DiskEffect::PageRead { group, fault } => {
                 let read = self.page_file(group).read_at(fault.offset(), fault.bytes()).await;
-                self.done(read, |bytes| Event::PageRead { group, fault, bytes }, || {
-                    format!("reading {} bytes at offset {} of group {group}'s page file", fault.bytes(), fault.offset())
-                })
+                self.done(
+                    read,
+                    |bytes| Event::PageRead { group, fault, bytes },
+                    || format!("reading {} bytes at offset {} of group {group}'s page file", fault.bytes(), fault.offset()),
+                )
             }
             DiskEffect::PagesWrite { group, writes } => self.pages_write(group, writes).await,
             DiskEffect::PagesSync { group } => {
@@ -93,9 +95,11 @@ impl<D: Disk> Inner<D> {
                     file.sync().await
                 };
                 let written = written.await;
-                self.done(written, |()| Event::CheckpointStepDone(group), || {
-                    format!("writing the meta page at offset {} of group {group}'s page file", write.offset())
-                })
+                self.done(
+                    written,
+                    |()| Event::CheckpointStepDone(group),
+                    || format!("writing the meta page at offset {} of group {group}'s page file", write.offset()),
+                )
             }
             DiskEffect::PagesLength { group, bytes } => {
                 // Longer than needed does no harm: what matters is in the meta page.
@@ -126,9 +130,11 @@ impl<D: Disk> Inner<D> {
     async fn wal_write(&self, segment: SegmentName, offset: u64, buffer: AlignedBuffer, bytes: usize) -> Report {
         let file = self.segments.borrow().get(&segment).expect("a segment is written after it was made ready").clone();
         let written = file.write_at(offset, &buffer[..bytes]).await;
-        self.done(written, |()| Event::WalWritten(buffer), || {
-            format!("writing WAL segment {} at offset {offset}", self.path(segment).display())
-        })
+        self.done(
+            written,
+            |()| Event::WalWritten(buffer),
+            || format!("writing WAL segment {} at offset {offset}", self.path(segment).display()),
+        )
     }
 
     /// Takes over a segment that nobody needs, or makes a new one. A full disk is no failure here (rule 18).
@@ -139,7 +145,7 @@ impl<D: Disk> Inner<D> {
                 Report::Event(Event::SegmentReady(segment))
             }
             Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                self.disk.remove(&self.path(segment)).await.ok();
+                self.disk.remove(&self.path(segment).with_extension("new")).await.ok();
                 Report::Event(Event::SegmentRefused(segment))
             }
             Err(e) => Report::Fatal(format!("making WAL segment {} ready: {e}", self.path(segment).display())),
@@ -154,7 +160,7 @@ impl<D: Disk> Inner<D> {
         made: bool,
     ) -> io::Result<D::File> {
         let path = self.path(segment);
-        let open = |mode| Open { mode, sync: Sync::EachWrite };
+        let open = |mode| Open { mode, durability: Durability::EachWrite };
         if let Some(old) = recycle {
             self.segments.borrow_mut().remove(&old);
             self.disk.rename(&self.path(old), &path).await?;
@@ -169,9 +175,13 @@ impl<D: Disk> Inner<D> {
         if made {
             return self.disk.open(&path, open(OpenMode::Existing)).await;
         }
-        let file = self.disk.open(&path, open(OpenMode::New)).await?;
+        // Under another name until it is whole, so that a start never meets half a segment.
+        let unfinished = path.with_extension("new");
+        self.disk.remove(&unfinished).await.ok();
+        let file = self.disk.open(&unfinished, open(OpenMode::New)).await?;
         file.allocate(bytes).await?;
         file.fill_zeros(0, bytes).await?;
+        self.disk.rename(&unfinished, &path).await?;
         self.disk.sync_directory(&self.wal_folder).await?;
         Ok(file)
     }
@@ -248,7 +258,11 @@ async fn join_all<O>(futures: Vec<std::pin::Pin<Box<impl Future<Output = O>>>>) 
                 *place = None;
             }
         }
-        if futures.iter().all(Option::is_none) { std::task::Poll::Ready(std::mem::take(&mut outcomes)) } else { std::task::Poll::Pending }
+        if futures.iter().all(Option::is_none) {
+            std::task::Poll::Ready(std::mem::take(&mut outcomes))
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await
 }

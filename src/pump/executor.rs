@@ -8,9 +8,9 @@ use crate::base::{CoreId, FrontId, Instant};
 use crate::front::{Front, FrontEffect};
 use crate::io::{Disk, Tasks};
 use crate::reign::Seat;
-use crate::rpc::{Incoming, Port};
 use crate::shard::{Core, Effect, Event, ToFront};
 
+use super::calls::Calls;
 use super::disk::{CoreDisk, Report};
 use super::queues::{Bell, Envelope, Queues};
 
@@ -21,13 +21,15 @@ pub struct ExecutorParts<D: Disk, T: Tasks> {
     /// The core that lives here, with its files.
     pub core: Option<(CoreId, Core, CoreDisk<D, T>)>,
     /// The front that lives here, with its calls.
-    pub front: Option<(FrontId, Front, Port)>,
+    pub front: Option<(FrontId, Front, Calls)>,
     /// Its end of the queues.
     pub queues: Queues,
     /// What wakes it.
     pub bell: Bell,
     /// What the disk reported.
     pub reports: Rc<RefCell<VecDeque<Report>>>,
+    /// Told once, when the front has a reign to serve in.
+    pub ready: Option<flume::Sender<()>>,
 }
 
 /// One executor's loop.
@@ -37,7 +39,6 @@ pub struct Executor<D: Disk, T: Tasks> {
     front_inbox: VecDeque<ToFront>,
     effects: Vec<Effect>,
     front_effects: Vec<FrontEffect>,
-    incoming: Vec<Incoming>,
     stopping: bool,
     stopped: bool,
 }
@@ -60,7 +61,6 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             front_inbox: VecDeque::new(),
             effects: Vec::new(),
             front_effects: Vec::new(),
-            incoming: Vec::new(),
             stopping: false,
             stopped: false,
         }
@@ -130,25 +130,16 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
                 if self.parts.core.is_some() {
                     self.core_inbox.push_back(Event::Stop);
                 }
-                if let Some((_, _, port)) = &self.parts.front {
-                    port.shut_down();
+                if let Some((_, _, calls)) = &self.parts.front {
+                    calls.shut_down();
                 }
             }
         }
     }
 
     fn take_calls(&mut self, now: Instant) {
-        let Some((_, front, port)) = &mut self.parts.front else { return };
-        port.take_incoming(&mut self.incoming);
-        for incoming in self.incoming.drain(..) {
-            match incoming {
-                Incoming::Open { call, method, options } => front.open(now, call, method, options),
-                Incoming::Message { call, message } => front.message(now, call, message),
-                Incoming::HalfClose { call } => front.half_close(now, call),
-                Incoming::Cancel { call } => front.cancel(call),
-                Incoming::Sent { call, bytes } => front.sent(call, bytes),
-            }
-        }
+        let Some((_, front, calls)) = &mut self.parts.front else { return };
+        calls.deliver(now, front);
         self.take_front_effects();
     }
 
@@ -164,7 +155,12 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             }
             core.flush(now, &mut self.effects);
             self.carry_out()?;
-            if self.core_inbox.is_empty() {
+            // Rule 13: what the slots cover is on the queues of all executors before they rise.
+            self.parts.queues.flush();
+            let (_, core, _) = self.parts.core.as_mut().expect("looked at above");
+            let raised = core.raise_slots(&mut self.effects);
+            self.carry_out()?;
+            if self.core_inbox.is_empty() && !raised {
                 return Ok(());
             }
         }
@@ -205,6 +201,11 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             front.core_message(now, message);
         }
         front.advance(now, stable.expect("loaded because there is a front"));
+        if front.leads()
+            && let Some(ready) = self.parts.ready.take()
+        {
+            ready.send(()).ok();
+        }
         if front.next_deadline() <= now {
             front.tick(now);
         }
@@ -212,18 +213,13 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
     }
 
     fn take_front_effects(&mut self) {
-        let Some((_, front, port)) = &mut self.parts.front else { return };
+        let Some((_, front, calls)) = &mut self.parts.front else { return };
         front.take_effects(&mut self.front_effects);
         for effect in self.front_effects.drain(..) {
-            match effect {
-                FrontEffect::Send { call, message } => port.send(call, message),
-                FrontEffect::SendShared { call, head, body } => port.send_shared(call, head, body),
-                FrontEffect::Finish { call, status } => port.finish(call, status),
-                FrontEffect::ToCore(core, message) => {
-                    if let Some(Envelope::ToCore(message)) = self.parts.queues.push(Seat::Core(core), Envelope::ToCore(message)) {
-                        self.core_inbox.push_back(Event::Front(message));
-                    }
-                }
+            if let Some(FrontEffect::ToCore(core, message)) = calls.send(effect)
+                && let Some(Envelope::ToCore(message)) = self.parts.queues.push(Seat::Core(core), Envelope::ToCore(message))
+            {
+                self.core_inbox.push_back(Event::Front(message));
             }
         }
     }
@@ -239,7 +235,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
 
     fn is_done(&self) -> bool {
         let core = self.parts.core.is_none() || self.stopped;
-        let calls = self.parts.front.as_ref().is_none_or(|(_, _, port)| port.is_idle());
+        let calls = self.parts.front.as_ref().is_none_or(|(_, _, calls)| calls.is_idle());
         self.stopping && core && calls
     }
 
@@ -262,6 +258,10 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         let front = self.parts.front.as_ref().map_or(Instant::MAX, |(_, front, _)| front.next_deadline());
         let core = self.parts.core.as_mut().map_or(Instant::MAX, |(_, core, _)| core.next_deadline());
         let deadline = front.min(core);
+        if deadline <= self.parts.tasks.now() {
+            // What is due waits for something under way: that must get its turn.
+            return self.parts.tasks.yield_now().await;
+        }
         let received = {
             let mail = async { self.parts.queues.receive().await };
             let bell = async {

@@ -12,10 +12,12 @@
 //! One round: what arrived is handed in, the core is flushed once, effects are carried out, the front advances. The executor's
 //! other tasks run between two rounds, so that what arrives together is handled together.
 
+mod calls;
 mod disk;
 mod executor;
 mod queues;
 
+pub use calls::Calls;
 pub use disk::{CoreDisk, Report};
 pub use executor::{Ended, Executor, ExecutorParts};
-pub use queues::{Bell, Batch, Envelope, Homes, Queues};
+pub use queues::{Batch, Bell, Envelope, Homes, Queues};

@@ -1,7 +1,9 @@
 //! Queues between executors: what is for one executor leaves in one batch per round.
 
-use std::rc::Rc;
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Wake, Waker};
 
 use crate::base::{CoreId, FrontId};
 use crate::reign::Seat;
@@ -103,41 +105,52 @@ impl Queues {
     }
 }
 
-/// What wakes an executor's loop from its own tasks.
+/// What wakes an executor's loop from its own tasks. Wakers are `Send` by contract, so it is made of atomics; no lock is ever waited for.
 #[derive(Clone, Default)]
-pub struct Bell(Rc<RefCell<BellState>>);
+pub struct Bell(Arc<BellState>);
 
 #[derive(Default)]
 struct BellState {
-    rung: bool,
-    waker: Option<std::task::Waker>,
+    rung: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Wake for BellState {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            waker.wake();
+        }
+    }
 }
 
 impl Bell {
     /// There is something to do.
     pub fn ring(&self) {
-        let mut state = self.0.borrow_mut();
-        state.rung = true;
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        self.0.wake_by_ref();
+    }
+
+    /// A waker that rings it.
+    pub fn waker(&self) -> Waker {
+        self.0.clone().into()
     }
 
     /// Ends when the bell was rung since the last time.
     pub async fn rung(&self) {
         std::future::poll_fn(|cx| {
-            let mut state = self.0.borrow_mut();
-            if std::mem::take(&mut state.rung) {
-                return std::task::Poll::Ready(());
-            }
-            state.waker = Some(cx.waker().clone());
-            std::task::Poll::Pending
+            *self.0.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            if self.take() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     /// Whether it was rung, without waiting.
     pub fn take(&self) -> bool {
-        std::mem::take(&mut self.0.borrow_mut().rung)
+        self.0.rung.swap(false, Ordering::AcqRel)
     }
 }

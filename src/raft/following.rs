@@ -60,7 +60,10 @@ impl Replication {
         let last = self.merge(previous.index, entries)?;
         self.matched = self.matched.max(last);
         self.commit = self.commit.max(commit.min(self.matched));
-        self.acknowledge(leader);
+        // Otherwise the write that is due will acknowledge it.
+        if self.matched <= self.log.persisted() {
+            self.acknowledge(leader);
+        }
         Ok(Heard::Taken)
     }
 

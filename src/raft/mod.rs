@@ -27,6 +27,8 @@ pub mod merge;
 mod message;
 mod progress;
 mod replication;
+#[cfg(test)]
+mod script_test;
 
 pub use configuration::Configuration;
 pub use election::{

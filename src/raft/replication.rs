@@ -431,3 +431,7 @@ impl Replication {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replication_test.rs"]
+mod tests;

@@ -9,6 +9,10 @@
 //!  identity  the ids of member and cluster              (as etcd computes them)
 //!  logging   one JSON object per line on stderr         (as etcd's zap writes them)
 //!  notify    "ready" and "stopping" for systemd
+//!  recover   what the files hold                       (checkpoints, WALs; every damage named)
+//!  start     from flags to threads and listeners, and back
+//!  thread    what one executor runs
+//!  process   what /proc says of the process             (for /metrics)
 //! ```
 
 pub mod cores;
@@ -17,3 +21,7 @@ pub mod identity;
 pub mod logging;
 pub mod notify;
 pub mod probe;
+pub mod process;
+pub mod recover;
+pub mod start;
+pub mod thread;

@@ -255,6 +255,32 @@ mod tests {
         }
     }
 
+    /// Makes io_uring_setup fail with EPERM for this thread, as a container's seccomp profile does.
+    fn forbid_io_uring_setup() -> bool {
+        let number = u32::try_from(libc::SYS_io_uring_setup).unwrap();
+        let step = |code: u32, k, jt, jf| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };
+        let errno = u32::try_from(libc::EPERM).unwrap();
+        let mut program = [
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 1),
+            step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno, 0, 0),
+            step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+        ];
+        let filter = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+        // SAFETY: the kernel copies the program, which outlives the call, and it changes this thread alone.
+        unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) == 0
+        }
+    }
+
+    #[test]
+    fn a_forbidden_ring_is_met_as_such() {
+        let probe = || forbid_io_uring_setup().then(probe_io_uring);
+        let Some(result) = std::thread::spawn(probe).join().unwrap() else { return };
+        assert!(matches!(result, Err(Problem::IoUringFiltered | Problem::IoUringDisabled(_))), "{result:?}");
+    }
+
     #[test]
     fn problems_say_what_to_do() {
         for (problem, words) in [

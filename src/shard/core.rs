@@ -67,8 +67,12 @@ pub struct Core {
     pub(super) chief: Option<Box<Chief>>,
     /// The cores of which core 0 knows that their first state batch is on disk.
     pub(super) carried: HashSet<CoreId>,
+    /// Clients wait for compactions up to this one to be on disk.
+    pub(super) settle: Revision,
     /// Frozen, and not everything accepted is on disk yet.
     pub(super) unreported: bool,
+    /// The shards, a bit each, of which more is at a quorum than their slots say.
+    pub(super) raising: u128,
     pub(super) stopping: bool,
     pub(super) stopped: bool,
     pub(super) now: Instant,
@@ -132,7 +136,9 @@ pub(super) enum Waiting {
 }
 
 impl Core {
-    /// A core that has just been started; `replicas` are its groups', as recovery left them, lowest first.
+    /// A core that has just been started; `replicas` are its groups', as recovery left them, lowest first;
+    /// `known_stable` is the highest revision that any file of the member knows to be stable (rule 6).
+    #[allow(clippy::too_many_arguments, reason = "one constructor, its parts spelled out")]
     pub fn new(
         now: Instant,
         id: CoreId,
@@ -140,6 +146,7 @@ impl Core {
         board: Arc<Board>,
         replicas: Vec<Replica>,
         log: CoreLog,
+        known_stable: Revision,
         chief: Option<Chief>,
     ) -> Core {
         assert_eq!(chief.is_some(), id == CoreId(0), "core 0 and no other has the election");
@@ -155,10 +162,12 @@ impl Core {
             reign: None,
             serving: false,
             live: HashSet::new(),
-            known_stable: Revision::ZERO,
+            known_stable,
             chief: chief.map(Box::new),
             carried: HashSet::new(),
+            settle: Revision::ZERO,
             unreported: false,
+            raising: 0,
             stopping: false,
             stopped: false,
             now,
@@ -217,6 +226,7 @@ impl Core {
                 self.live.remove(id);
             }),
             CoreMessage::Compact { term, revision } => self.propose_compaction(term, revision),
+            CoreMessage::SettleCompaction(revision) => self.settle = self.settle.max(revision),
             CoreMessage::Defragment => self.start_defragment(),
             CoreMessage::Checkpointed { group, applied } => self.log.release_earlier(group, applied, effects),
             CoreMessage::Carried(core) => {

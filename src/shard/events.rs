@@ -214,6 +214,8 @@ pub enum CoreMessage {
         /// Up to where.
         revision: Revision,
     },
+    /// A client waits until the compaction to this revision is on disk: checkpoint as soon as it is sliced.
+    SettleCompaction(Revision),
     /// To core 0: this group has nothing left to remove below the floor, and that is on disk.
     Sliced {
         /// Which group.

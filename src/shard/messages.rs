@@ -50,6 +50,8 @@ pub enum Write {
 }
 
 /// A request that reads one group's keys. Every read is a slice: it stops at a budget and says where it goes on.
+///
+/// What is read was published (rule 16) until the front gave up; then what it asked for may be removed, and the answer is thrown away.
 #[derive(Clone, Debug)]
 pub enum Read {
     /// Keys and values in key order.

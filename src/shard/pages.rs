@@ -99,7 +99,11 @@ impl Core {
             Machine::Meta(_) => true,
         };
         let behind = replica.applied() > replica.checkpointed();
-        if whole && replica.checkpoint_is_idle() && (replica.checkpoint_is_due(self.now, &policy) || (due && behind)) {
+        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk();
+        if whole
+            && replica.checkpoint_is_idle()
+            && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
+        {
             let step = replica.begin_checkpoint(self.now, &stamp);
             self.checkpoint_step(place, step, effects);
         }
@@ -159,7 +163,7 @@ impl Core {
     /// Tells core 0 up to where nothing removable is left on disk.
     fn tell_sliced(&self, place: usize, effects: &mut Vec<Effect>) {
         let shard = &self.shards[place];
-        let revision = shard.replica.sliced();
+        let revision = shard.replica.sliced_on_disk();
         if revision > Revision::ZERO {
             let message = CoreMessage::Sliced { group: shard.id(), revision };
             effects.push(Effect::ToCore(CoreId(0), message));

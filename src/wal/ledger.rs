@@ -31,7 +31,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(segments: Vec<SegmentUse>) -> Ledger {
+    #[cfg(test)]
+    fn new(segments: Vec<SegmentUse>) -> Ledger {
         assert!(segments.windows(2).all(|pair| pair[0].segment < pair[1].segment), "segments stand in order");
         Ledger { segments: segments.into(), released: Vec::new(), carried: None }
     }
@@ -87,6 +88,12 @@ impl Ledger {
             Some((_, highest)) => *highest = (*highest).max(index),
             None => newest.highest.push((group, index)),
         }
+    }
+
+    /// Segments that hold nothing that counts.
+    pub(super) fn add_unneeded(&mut self, names: &[SegmentName]) {
+        self.segments.extend(names.iter().map(|&segment| SegmentUse { segment, highest: Vec::new() }));
+        self.segments.make_contiguous().sort_unstable_by_key(|used| used.segment);
     }
 
     fn needed(&self, segment: &SegmentUse) -> bool {

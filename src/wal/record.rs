@@ -14,7 +14,7 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::WAL_GROUPS_MAX;
+use crate::base::limits::{WAL_GROUPS_MAX, WAL_INDEX_MAX};
 use crate::base::wire::{Malformed, Reader};
 use crate::base::{Entry, GroupId, GroupSet, Index, Mark, MemberId, Revision, Term};
 
@@ -176,8 +176,8 @@ pub(super) fn decode<'a>(batch: &mut Reader<'a>) -> Result<RawRecord<'a>, Malfor
             RawRecord::Vote { term, vote }
         }
         kind @ (ENTRY_ALONE | ENTRY_SHARED | ENTRY_AFTER) => return decode_entry(kind, r),
-        CUT => RawRecord::Cut { group: group(&mut r)?, after: Index(r.varint()?) },
-        SNAPSHOT => RawRecord::Snapshot { group: group(&mut r)?, index: Index(r.varint()?), term: Term(r.varint()?) },
+        CUT => RawRecord::Cut { group: group(&mut r)?, after: index(&mut r)? },
+        SNAPSHOT => RawRecord::Snapshot { group: group(&mut r)?, index: index(&mut r)?, term: Term(r.varint()?) },
         _ => return Err(Malformed),
     };
     if r.is_empty() { Ok(record) } else { Err(Malformed) }
@@ -186,7 +186,7 @@ pub(super) fn decode<'a>(batch: &mut Reader<'a>) -> Result<RawRecord<'a>, Malfor
 fn decode_entry(kind: u8, mut r: Reader<'_>) -> Result<RawRecord<'_>, Malformed> {
     let group = group(&mut r)?;
     let term = Term(r.varint()?);
-    let index = Index(r.varint()?);
+    let index = index(&mut r)?;
     let number = Revision(r.varint()?);
     let mark = match kind {
         ENTRY_ALONE => Mark::Revision { revision: number, participants: GroupSet::of(group) },
@@ -203,6 +203,12 @@ fn decode_entry(kind: u8, mut r: Reader<'_>) -> Result<RawRecord<'_>, Malformed>
         return Err(Malformed);
     }
     Ok(RawRecord::Entry { group, term, index, mark, payload: r.rest() })
+}
+
+/// An index, bounded so that counting on from it never overflows.
+pub(super) fn index(r: &mut Reader<'_>) -> Result<Index, Malformed> {
+    let index = r.varint()?;
+    if index <= WAL_INDEX_MAX { Ok(Index(index)) } else { Err(Malformed) }
 }
 
 /// A group's number, bounded.
@@ -226,7 +232,7 @@ mod tests {
     fn samples() -> Vec<Record> {
         let entry = |mark, payload: &'static [u8]| Record::Entry {
             group: GroupId(127),
-            entry: Entry { term: Term(u64::MAX), index: Index(u64::MAX), mark, payload: Bytes::from_static(payload) },
+            entry: Entry { term: Term(u64::MAX), index: Index(WAL_INDEX_MAX), mark, payload: Bytes::from_static(payload) },
         };
         let revision = Revision(u64::MAX);
         vec![
@@ -235,7 +241,7 @@ mod tests {
             entry(Mark::Revision { revision, participants: GroupSet::of(GroupId(127)) }, b"effects"),
             entry(Mark::Revision { revision, participants: GroupSet(u128::MAX) }, b""),
             entry(Mark::After(revision), b"x"),
-            Record::Cut { group: GroupId(0), after: Index(u64::MAX) },
+            Record::Cut { group: GroupId(0), after: Index(WAL_INDEX_MAX) },
             Record::Snapshot { group: GroupId(5), index: Index(7), term: Term(2) },
         ]
     }
@@ -256,13 +262,14 @@ mod tests {
     #[test]
     fn what_no_writer_writes_is_malformed() {
         for bytes in [
-            &[1, 0, 0, 0, 9][..],                 // an unknown kind
-            &[4, 0, 0, 0, 5, 0x80, 0x01, 0],      // group 128
-            &[5, 0, 0, 0, 2, 1, 1, 0, 1],         // index 0
-            &[4, 0, 0, 0, 1, 1, 0, 0],            // a byte too many
-            &[3, 0, 0, 0, 1, 1, 2],               // voted: 2
-            &[0, 0, 0, 0],                        // nothing
-            &[255, 255, 255, 255, 1, 1, 1, 1, 1], // longer than what there is
+            &[1, 0, 0, 0, 9][..],                                              // an unknown kind
+            &[4, 0, 0, 0, 5, 0x80, 0x01, 0],                                   // group 128
+            &[5, 0, 0, 0, 2, 1, 1, 0, 1],                                      // index 0
+            &[4, 0, 0, 0, 1, 1, 0, 0],                                         // a byte too many
+            &[3, 0, 0, 0, 1, 1, 2],                                            // voted: 2
+            &[11, 0, 0, 0, 5, 1, 255, 255, 255, 255, 255, 255, 255, 255, 127], // an index above its bound
+            &[0, 0, 0, 0],                                                     // nothing
+            &[255, 255, 255, 255, 1, 1, 1, 1, 1],                              // longer than what there is
         ] {
             assert_eq!(decode(&mut Reader::new(bytes)), Err(Malformed), "{bytes:?}");
         }

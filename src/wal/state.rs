@@ -176,8 +176,8 @@ fn decode_groups(r: &mut Reader<'_>) -> Result<(Vec<GroupStart>, Vec<GroupTail>)
     let (mut groups, mut tails) = (Vec::new(), Vec::new());
     for _ in 0..count(r, WAL_GROUPS_MAX)? {
         let group = record::group(r)?;
-        let (start, start_term) = (Index(r.varint()?), Term(r.varint()?));
-        let (last, last_term) = (Index(r.varint()?), Term(r.varint()?));
+        let (start, start_term) = (record::index(r)?, Term(r.varint()?));
+        let (last, last_term) = (record::index(r)?, Term(r.varint()?));
         let place = usize::try_from(r.varint()?).map_err(|_| Malformed)?;
         let configuration = configurations.get(place).cloned().ok_or(Malformed)?;
         groups.push(GroupStart { group, start, start_term, configuration });
@@ -200,13 +200,13 @@ fn decode_ends(r: &mut Reader<'_>) -> Result<Vec<RunEnd>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::limits::{BLOCK_BYTES, WAL_STATE_BYTES_MAX};
+    use crate::base::limits::{BLOCK_BYTES, WAL_INDEX_MAX, WAL_STATE_BYTES_MAX};
 
     fn sample(groups: u16, ends: u64, configuration: impl Fn(u16) -> Vec<u8>) -> StateBatch {
         let groups: Vec<GroupStart> = (0..groups)
             .map(|g| GroupStart {
                 group: GroupId(g),
-                start: Index(u64::MAX),
+                start: Index(WAL_INDEX_MAX),
                 start_term: Term(u64::MAX),
                 configuration: configuration(g).into(),
             })
@@ -215,7 +215,7 @@ mod tests {
             .iter()
             .map(|g| GroupTail {
                 group: g.group,
-                last: Index(u64::MAX),
+                last: Index(WAL_INDEX_MAX),
                 last_term: (g.group.0 % 2 == 0).then_some(Term(u64::MAX)),
             })
             .collect();

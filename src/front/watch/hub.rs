@@ -18,6 +18,9 @@ use super::index::Index;
 use super::respond::{Flavor, Head, Heads, event_field_len, events_body, lacks_previous};
 use super::stream::Stream;
 
+/// Reigns that ended and whose late events are known by. Queues are drained at every wake-up, so one would do.
+const REIGNS_REMEMBERED: usize = 8;
+
 /// A watch, told apart from an earlier one in the same place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WatcherId {
@@ -84,12 +87,21 @@ impl Pending {
             What::Gap { from, .. } => *from,
         }
     }
+
+    fn last(&self) -> Revision {
+        match &self.what {
+            What::Event(event) => event.revision,
+            What::Gap { to, .. } => *to,
+        }
+    }
 }
 
 /// The hub of one front.
 pub struct Hub {
     pub(super) released: Revision,
     queues: Vec<VecDeque<Pending>>,
+    /// The last reigns that ended, each with what was stable then: other cores' queues may still bring events of them.
+    over: VecDeque<(Term, Revision)>,
     pub(super) streams: HashMap<CallId, Stream>,
     pub(super) watchers: Slab<Watcher>,
     pub(super) serials: u64,
@@ -106,6 +118,7 @@ impl Hub {
         Hub {
             released,
             queues: (0..=shards).map(|_| VecDeque::new()).collect(),
+            over: VecDeque::new(),
             streams: HashMap::new(),
             watchers: Slab::new(),
             serials: 0,
@@ -118,20 +131,34 @@ impl Hub {
 
     /// A group's events, in its order.
     pub fn events(&mut self, term: Option<Term>, group: GroupId, events: Vec<Event>) {
+        let last = self.last_of(term);
         for event in events {
+            if event.revision > last {
+                continue;
+            }
             assert!(event.revision > self.released, "an event of a revision that was released (rule 13)");
-            self.queues[group.slot()].push_back(Pending { term, what: What::Event(event) });
+            let queue = &mut self.queues[group.slot()];
+            assert!(queue.back().is_none_or(|b| b.last() <= event.revision), "a group's events come in its order");
+            queue.push_back(Pending { term, what: What::Event(event) });
         }
     }
 
     /// A stretch of a group that did not come as events.
     pub fn gap(&mut self, term: Option<Term>, group: GroupId, from: Revision, to: Revision) {
+        let to = to.min(self.last_of(term));
+        if from > to {
+            return;
+        }
         assert!(from <= to && from > self.released, "a gap in what was released (rule 13)");
         self.queues[group.slot()].push_back(Pending { term, what: What::Gap { from, to } });
     }
 
     /// A reign ended: what it queued above its last stable revision was never shown, and comes again if it is applied.
     pub fn ended(&mut self, term: Term, stable: Revision) {
+        if self.over.len() == REIGNS_REMEMBERED {
+            self.over.pop_front();
+        }
+        self.over.push_back((term, stable));
         for queue in &mut self.queues {
             queue.retain_mut(|pending| {
                 if pending.term != Some(term) {
@@ -144,6 +171,12 @@ impl Hub {
                 pending.first() <= stable
             });
         }
+    }
+
+    /// The last revision whose events count, of those made in `term`.
+    fn last_of(&self, term: Option<Term>) -> Revision {
+        let ended = self.over.iter().find(|(ended, _)| Some(*ended) == term);
+        ended.map_or(Revision::MAX, |(_, stable)| *stable)
     }
 
     /// The lowest revision that the hub can go on with.

@@ -52,6 +52,9 @@ impl Election {
         self.vote = vote;
         self.moved = None;
         self.moving = Some(Move { vote, leader, stage: Stage::Persisting });
+        if leader.is_some() {
+            self.heard_at = now;
+        }
         self.rest(now);
         effects.push(Effect::PersistVote { term, vote });
     }

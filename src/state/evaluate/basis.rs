@@ -48,11 +48,12 @@ pub enum Stop {
     Fault(Fault),
     /// The budget is used up: evaluate again with the same memo.
     Slice,
-    /// The request is refused, on account of this operation (counted along the path of a txn; 0 otherwise).
+    /// The request is refused.
     Refused {
         /// Why.
         refusal: Refusal,
-        /// Where. Of the refusals of several shards, the lowest is etcd's answer.
+        /// On account of which operation along the path of a txn; raised by their number if it passed the checks that come before
+        /// all operations. Of the refusals of several shards the lowest is the answer.
         operation: usize,
     },
 }

@@ -76,7 +76,8 @@ pub(super) fn part_of(basis: &Basis<'_>, txn: &TxnRequest, path: &Path, memo: &m
         let last = index + 1 == flat.len();
         let kind = match op {
             FlatOp::Put(request) if (basis.is_local)(&request.key) => {
-                let kind = draft.evaluate_put(request).map_err(at(index))?;
+                // Behind all checks: those of other shards come first.
+                let kind = draft.evaluate_put(request).map_err(at(flat.len() + index))?;
                 if let PartKind::Put { key, drafted, .. } = &kind
                     && !last
                 {

@@ -1,0 +1,70 @@
+//! The calls of an executor's front: events from the transport in, messages and statuses out.
+
+use std::task::Context;
+
+use crate::base::Instant;
+use crate::front::{Front, FrontEffect};
+use crate::rpc::{Incoming, Port};
+
+use super::queues::Bell;
+
+/// The front's side of its executor's port.
+pub struct Calls {
+    port: Port,
+    bell: Bell,
+    shut_down: Box<dyn Fn()>,
+    incoming: Vec<Incoming>,
+}
+
+impl Calls {
+    /// `shut_down` begins the end of all connections.
+    pub fn new(port: Port, bell: Bell, shut_down: impl Fn() + 'static) -> Calls {
+        Calls { port, bell, shut_down: Box::new(shut_down), incoming: Vec::new() }
+    }
+
+    /// Hands everything that came in to the front; the bell rings at the next event.
+    pub fn deliver(&mut self, now: Instant, front: &mut Front) {
+        let waker = self.bell.waker();
+        let mut cx = Context::from_waker(&waker);
+        while self.port.poll_incoming(&mut cx, &mut self.incoming).is_ready() {
+            for incoming in self.incoming.drain(..) {
+                match incoming {
+                    Incoming::Open { call, method, options, message } => {
+                        front.open(now, call, method, options);
+                        if let Some(message) = message {
+                            front.message(now, call, message);
+                        }
+                    }
+                    Incoming::Message { call, message } => front.message(now, call, message),
+                    Incoming::HalfClose { call } => front.half_close(now, call),
+                    Incoming::Cancel { call } => front.cancel(call),
+                    Incoming::Sent { call, bytes } => front.sent(call, bytes),
+                }
+            }
+        }
+    }
+
+    /// Sends what the front says; gives back what is not for the transport.
+    pub fn send(&self, effect: FrontEffect) -> Option<FrontEffect> {
+        match effect {
+            FrontEffect::Send { call, message } => self.port.send(call, message),
+            FrontEffect::SendShared { call, head, body } => {
+                self.port.send(call, head);
+                self.port.send(call, body);
+            }
+            FrontEffect::Finish { call, status } => self.port.finish(call, status),
+            other @ FrontEffect::ToCore(..) => return Some(other),
+        }
+        None
+    }
+
+    /// Begins the end of all connections.
+    pub fn shut_down(&self) {
+        (self.shut_down)();
+    }
+
+    /// Whether no call is under way.
+    pub fn is_idle(&self) -> bool {
+        self.port.calls() == 0
+    }
+}

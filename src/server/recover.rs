@@ -1,0 +1,340 @@
+//! What the data directory holds, read once before any core starts: checkpoints, WALs, and what they make of each group.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::base::limits::PAGE_BYTES;
+use crate::base::mutant::{self, Mutant};
+use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
+use crate::group::{Machine, Note, Replica};
+use crate::mvcc::Mvcc;
+use crate::pages::{Options, Store};
+use crate::raft::{Configuration, Log, Position, Replication, Start};
+use crate::state::{MetaLoadError, MetaState, Payload};
+use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
+
+use super::datadir::{DataDirError, Listing, Paths};
+
+/// The member's files, as recovery reads them: those of the system, or a simulator's.
+pub trait Files {
+    /// What lies in the member's directories.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    fn list(&self, paths: &Paths) -> Result<Listing, DataDirError>;
+
+    /// The length of a file; `NotFound` when it is not there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Reads all of `bytes` from `offset`.
+    ///
+    /// # Errors
+    /// The operating system's; `UnexpectedEof` when the file ends before.
+    fn read(&self, path: &Path, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// The system's files.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn list(&self, paths: &Paths) -> Result<Listing, DataDirError> {
+        paths.list()
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn read(&self, path: &Path, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        File::open(path)?.read_exact_at(bytes, offset)
+    }
+}
+
+/// Why a member does not start.
+#[derive(Debug)]
+pub enum RecoverError {
+    /// The operating system says no.
+    Io {
+        /// With which file.
+        path: PathBuf,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// A page file is damaged.
+    Pages {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// The WAL is damaged.
+    Wal(PathBuf, Damage),
+    /// Files that do not belong together.
+    Mismatch(String),
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Io { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            RecoverError::Pages { path, what } => write!(f, "page file {} is damaged: {what}", path.display()),
+            RecoverError::Wal(folder, damage) => write!(f, "the write-ahead log in {} is damaged: {damage}", folder.display()),
+            RecoverError::Mismatch(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+/// What was found.
+pub struct Found {
+    /// The checkpoints' notes, per group.
+    pub notes: BTreeMap<GroupId, Note>,
+    /// What the WALs hold.
+    pub wal: Recovered,
+}
+
+impl Found {
+    /// The newest configuration that any group's log or state batch carries.
+    pub fn configuration(&self) -> Option<Configuration> {
+        let batches = self.wal.groups.iter().filter_map(|g| Configuration::decode(&g.configuration).ok());
+        let entries = self.wal.groups.iter().flat_map(|g| &g.entries).filter_map(|e| Payload::configuration(&e.payload));
+        batches.chain(entries).filter(|c| c.version > 0).max_by_key(|c| c.version)
+    }
+
+    /// How many shards the data is laid out for.
+    pub fn shards(&self) -> Option<u16> {
+        self.configuration().map(|c| c.shards).or_else(|| self.notes.values().next().map(|n| n.shards))
+    }
+
+    /// The highest revision that is known to have been stable (rule 6): of the WALs' headers and the checkpoints' notes.
+    pub fn known_stable(&self) -> Revision {
+        if mutant::on(Mutant::KnownStableDropped) {
+            return Revision::ZERO;
+        }
+        let noted = self.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
+        noted.max(self.wal.known.stable)
+    }
+
+    /// What `group` starts from.
+    pub fn seed(&self, paths: &Paths, identity: &Identity, group: GroupId, cache_bytes: usize) -> GroupSeed {
+        let log = self.wal.groups.iter().find(|g| g.group == group).cloned();
+        let note = self.notes.get(&group).copied().unwrap_or_else(|| identity.fresh_note(group));
+        let log = log.unwrap_or_else(|| empty_log(group, &note));
+        GroupSeed { group, path: paths.pages(group), note, log, cache_bytes }
+    }
+}
+
+/// Reads everything but the pages themselves.
+///
+/// # Errors
+/// [`RecoverError`] names file and offset of what is damaged.
+pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
+    let listing = files.list(paths).map_err(|e| RecoverError::Mismatch(e.to_string()))?;
+    let mut notes = BTreeMap::new();
+    for file in &listing.pages {
+        if let Some(store) = open_store(files, &file.path, 0)? {
+            let note = Note::decode(store.note()).map_err(|_| RecoverError::Pages {
+                path: file.path.clone(),
+                what: "the meta page's note is none of this program's".into(),
+            })?;
+            notes.insert(file.group, note);
+        }
+    }
+    check_notes(&notes)?;
+    let checkpoints = notes.values().map(|note| Checkpoint {
+        group: note.group,
+        index: note.applied,
+        term: note.applied_term,
+        revision: note.applied_revision,
+    });
+    let ids = notes.values().next().map(|note| (note.cluster, note.member));
+    let checkpoints: Vec<Checkpoint> = checkpoints.collect();
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
+    let mut options = RecoveryOptions { ids, checkpoints: checkpoints.clone(), ..RecoveryOptions::default() };
+    #[cfg(test)]
+    {
+        options.torn_tail_accepted = mutant::on(Mutant::TornTailAccepted);
+    }
+    let names = listing.segments.iter().map(|s| s.name).collect();
+    let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
+    let mut recovery = Recovery::new(options, names).map_err(damaged)?;
+    while let Some(ask) = recovery.ask() {
+        let path = paths.segment(ask.segment());
+        let bytes = read_at_most(files, &path, ask.bytes_max()).map_err(|error| RecoverError::Io { path, error })?;
+        recovery.feed(&bytes).map_err(damaged)?;
+    }
+    let wal = recovery.finish().map_err(damaged)?;
+    // One member is the whole cluster: what it knew to be stable must be here.
+    let known = wal.known.serving.max(wal.known.stable);
+    if let Some(revision) = missing_revision(&wal, &checkpoints, known) {
+        let what = format!("revision {revision} was acknowledged (known stable: {known}) and is in no log and no page file");
+        return Err(RecoverError::Mismatch(what));
+    }
+    Ok(Found { notes, wal })
+}
+
+fn check_notes(notes: &BTreeMap<GroupId, Note>) -> Result<(), RecoverError> {
+    let Some(first) = notes.values().next() else { return Ok(()) };
+    for (group, note) in notes {
+        if note.group != *group || note.cluster != first.cluster || note.member != first.member || note.shards != first.shards {
+            let what = format!("the page file of group {group} belongs to group {} of another member or layout", note.group);
+            return Err(RecoverError::Mismatch(what));
+        }
+    }
+    Ok(())
+}
+
+fn read_at_most(files: &impl Files, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(files.length(path)?).unwrap_or(usize::MAX).min(bytes_max);
+    let mut bytes = vec![0; len];
+    files.read(path, &mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// The store in a page file; `None` when no checkpoint was ever finished in it.
+fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Option<Store>, RecoverError> {
+    let io = |error| RecoverError::Io { path: path.to_path_buf(), error };
+    let bytes = match files.length(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(e)),
+    };
+    let mut metas = vec![0; 2 * PAGE_BYTES];
+    let there = usize::try_from(bytes).unwrap_or(usize::MAX).min(metas.len());
+    files.read(path, &mut metas[..there], 0).map_err(io)?;
+    if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
+        return Ok(None);
+    }
+    let store = Store::open(&metas, bytes, store_options(cache_bytes))
+        .map_err(|damage| RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() })?;
+    Ok(Some(store))
+}
+
+fn store_options(cache_bytes: usize) -> Options {
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
+    let mut options = Options::with_cache(cache_bytes);
+    #[cfg(test)]
+    if mutant::on(Mutant::PinnedPageReused) {
+        options.mutant = Some(crate::pages::Mutant::PendingPageReused);
+    }
+    options
+}
+
+/// The log of a group that no WAL names.
+fn empty_log(group: GroupId, note: &Note) -> RecoveredGroup {
+    RecoveredGroup {
+        group,
+        start: note.applied,
+        start_term: note.applied_term,
+        snapshot: false,
+        configuration: bytes::Bytes::new(),
+        entries: Vec::new(),
+    }
+}
+
+/// What a group starts from; plain data, to be handed to its core's thread.
+pub struct GroupSeed {
+    /// The group.
+    pub group: GroupId,
+    /// Its page file.
+    pub path: PathBuf,
+    /// The checkpoint's note, or a new group's.
+    pub note: Note,
+    /// Its log.
+    pub log: RecoveredGroup,
+    /// Memory for its pages.
+    pub cache_bytes: usize,
+}
+
+/// Who and what the member is, for new groups.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member.
+    pub member: MemberId,
+    /// What a new cluster begins with.
+    pub initial: Configuration,
+}
+
+impl Identity {
+    /// The note of a group that has no checkpoint.
+    pub fn fresh_note(&self, group: GroupId) -> Note {
+        Note {
+            cluster: self.cluster,
+            member: self.member,
+            group,
+            shards: self.initial.shards,
+            applied: Index::ZERO,
+            applied_term: Term(0),
+            applied_revision: Revision::ZERO,
+            known_stable: Revision::FIRST,
+            floor: Revision::ZERO,
+            sliced: Revision::ZERO,
+        }
+    }
+}
+
+impl GroupSeed {
+    /// Makes the replica, on its core's thread.
+    ///
+    /// # Errors
+    /// Checkpoint and log do not fit, or a page is damaged.
+    pub fn grow(self, files: &impl Files, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
+        let GroupSeed { group, path, note, log, cache_bytes } = self;
+        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(store_options(cache_bytes)));
+        let machine = if group == GroupId::META {
+            Machine::Meta(Box::new(load_meta(store, files, &path)?))
+        } else {
+            Machine::Keys(Box::new(Mvcc::new(store, note.applied_revision)))
+        };
+        let mismatch = |what: &dyn fmt::Display| RecoverError::Mismatch(format!("group {group}: {what}"));
+        let start = Position { term: log.start_term, index: log.start };
+        let configuration = Configuration::decode(&log.configuration).ok().filter(|c| c.version > 0);
+        let log = Log::recovered(start, note.applied_revision, log.entries).map_err(|e| mismatch(&e))?;
+        let raft = Replication::new(Start {
+            me: identity.member,
+            group,
+            term,
+            configuration: configuration.unwrap_or_else(|| identity.initial.clone()),
+            log,
+            applied: note.applied,
+            configuration_of: Payload::configuration,
+        })
+        .map_err(|e| mismatch(&e))?;
+        Ok(Replica::new(now, raft, machine, &note))
+    }
+}
+
+/// Group 0's state is read whole; its pages are few.
+fn load_meta(mut store: Store, files: &impl Files, path: &Path) -> Result<MetaState, RecoverError> {
+    loop {
+        match MetaState::load(store) {
+            Ok(state) => return Ok(state),
+            Err((back, MetaLoadError::Fault(fault))) => {
+                store = *back;
+                let mut bytes = AlignedBuffer::zeroed(fault.bytes());
+                files
+                    .read(path, &mut bytes, fault.offset())
+                    .map_err(|error| RecoverError::Io { path: path.to_path_buf(), error })?;
+                store.install(fault, bytes).map_err(|damage| damaged_pages(path, &damage.to_string()))?;
+            }
+            Err((_, MetaLoadError::Malformed)) => {
+                return Err(damaged_pages(path, "a record of group 0 is none of this program's"));
+            }
+        }
+    }
+}
+
+fn damaged_pages(path: &Path, what: &str) -> RecoverError {
+    RecoverError::Pages { path: path.to_path_buf(), what: what.into() }
+}

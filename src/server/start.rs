@@ -1,0 +1,420 @@
+//! From a configuration to a running member: directories, recovery, threads, listeners, and the way back.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::{SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
+use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
+use crate::config::{Config, Quota};
+use crate::front;
+use crate::group::CheckpointPolicy;
+use crate::proto::etcdserverpb as pb;
+use crate::pump::{Envelope, Homes, Queues};
+use crate::raft::Configuration;
+use crate::reign::{Board, BoardSizes};
+use crate::runtime;
+use crate::shard::Layout;
+use crate::wal::{Ledger, SegmentName, WalId, WriterLimits, WriterOptions};
+
+use super::cores::{self, cpus_found};
+use super::datadir::{DataDir, DataDirError};
+use super::identity::{cluster_id, initial_member_id};
+use super::probe;
+use super::recover::{self, GroupSeed, Identity, RecoverError, SystemFiles};
+use super::thread::{self, FrontSeed, Seed};
+
+/// Memory for pages when --cache-bytes is not given.
+const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
+/// The port of a URL without one.
+const CLIENT_PORT: u16 = 2379;
+/// How long a clean stop may take.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Why the member did not start, or why it ended.
+#[derive(Debug)]
+pub enum StartError {
+    /// What the probe found, a line each.
+    Probe(Vec<String>),
+    /// The data directory cannot be used.
+    DataDir(DataDirError),
+    /// What is in it cannot be used.
+    Recover(RecoverError),
+    /// The flags do not fit.
+    Config(String),
+    /// A port is taken.
+    Listen(String),
+    /// The operating system says no.
+    Io(&'static str, io::Error),
+    /// The member could not go on.
+    Fatal(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Probe(lines) => f.write_str(&lines.join("; ")),
+            StartError::DataDir(e) => write!(f, "{e}"),
+            StartError::Recover(e) => write!(f, "{e}"),
+            StartError::Config(line) | StartError::Listen(line) | StartError::Fatal(line) => f.write_str(line),
+            StartError::Io(what, e) => write!(f, "{what}: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs a member until it is told to stop.
+///
+/// # Errors
+/// [`StartError`], in the words for whoever runs it.
+pub fn run(mut config: Config) -> Result<(), StartError> {
+    if let Some(host) = cores::default_host() {
+        config.use_default_host(host);
+    }
+    let plan = cores::layout(cpus_found(), &config.cpus, config.front_cores);
+    let problems = probe::probe_machine(plan.threads() as u64);
+    if !problems.is_empty() {
+        return Err(StartError::Probe(problems.iter().map(ToString::to_string).collect()));
+    }
+    probe::raise_open_files();
+    let mut dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref()).map_err(StartError::DataDir)?;
+    for block in dir.paths().blocks() {
+        probe::probe_direct_io(&block).map_err(|p| StartError::Probe(vec![p.to_string()]))?;
+    }
+    let addresses = addresses(&config)?;
+    let listeners = addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
+    let found = recover::find(&SystemFiles, dir.paths()).map_err(StartError::Recover)?;
+    for tail in &found.wal.cut_tails {
+        tracing::warn!("{tail}");
+    }
+    let identity = identify(&config, &found, plan.shard_cores)?;
+    let stop = Signals::block().map_err(|e| StartError::Io("blocking signals", e))?;
+    let member = Member { config, plan, identity };
+    let running = member.launch(&mut dir, found, listeners)?;
+    running.serve(dir, &stop)
+}
+
+struct Member {
+    config: Config,
+    plan: cores::Layout,
+    identity: Identity,
+}
+
+/// The threads of a member.
+struct Running {
+    senders: Vec<flume::Sender<Vec<Envelope>>>,
+    ended: flume::Receiver<Result<(), String>>,
+    ready: flume::Receiver<()>,
+    accept: Vec<flume::Sender<()>>,
+    threads: usize,
+}
+
+impl Member {
+    fn launch(
+        &self,
+        dir: &mut DataDir,
+        found: recover::Found,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<Running, StartError> {
+        let config = &self.config;
+        let cores = u16::try_from(self.plan.shard_cores).expect("bounded by the layout");
+        let fronts =
+            if self.plan.fronts == 0 { cores } else { u16::try_from(self.plan.fronts).expect("bounded by the layout") };
+        let layout = Layout {
+            cluster: self.identity.cluster,
+            member: self.identity.member,
+            shards: self.identity.initial.shards,
+            cores,
+            fronts,
+            checkpoints: self.checkpoints(),
+        };
+        let groups = usize::from(layout.shards) + 1;
+        let board = Arc::new(Board::new(BoardSizes { groups, cores: usize::from(cores), fronts: usize::from(fronts) }));
+        let homes = Homes {
+            cores: (0..usize::from(cores)).collect(),
+            fronts: (0..usize::from(fronts)).map(|f| if self.plan.fronts == 0 { f } else { usize::from(cores) + f }).collect(),
+        };
+        let threads = self.plan.threads();
+        let run = RunNumber(found.wal.run.0 + 1);
+        let mut seeds = self.group_seeds(dir, &found, &layout);
+        let (ended_sender, ended) = flume::unbounded();
+        let (ready_sender, ready) = flume::unbounded();
+        let mut accept = Vec::new();
+        let mut sockets: Vec<(flume::Sender<runtime::AcceptedSocket>, flume::Receiver<runtime::AcceptedSocket>)> =
+            (0..fronts).map(|_| flume::unbounded()).collect();
+        let to_fronts: Vec<_> = sockets.iter().map(|(sender, _)| sender.clone()).collect();
+        let mut listeners = Some(listeners);
+        let mut earlier = Some(found.wal.ledger.clone());
+        let queues = Queues::connect(threads, &homes);
+        let senders = queues[0].senders();
+        for (index, queues) in queues.into_iter().enumerate() {
+            let core = (index < usize::from(cores)).then(|| CoreId(index as u16));
+            let front = homes.fronts.iter().position(|&home| home == index).map(|f| FrontId(f as u16));
+            let core_seed = match core {
+                None => None,
+                Some(id) => Some(thread::CoreSeed {
+                    id,
+                    groups: layout.groups_of(id).map(|g| seeds.remove(&g).expect("a seed for every group")).collect(),
+                    writer: self.writer(dir, id, run, cores, &found, &layout)?,
+                    earlier: if id == CoreId(0) { earlier.take().unwrap_or_default() } else { Ledger::default() },
+                    term: found.wal.term,
+                    vote: found.wal.vote,
+                    known_stable: found.known_stable(),
+                    segment_bytes: SEGMENT_BYTES as u64,
+                    member: self.member(),
+                    heartbeat_interval: config.heartbeat_interval,
+                    election_timeout: config.election_timeout,
+                    seed: random()?,
+                }),
+            };
+            let front_seed = match front {
+                None => None,
+                Some(id) => {
+                    let (accept_sender, accept_receiver) = flume::bounded(1);
+                    accept.push(accept_sender);
+                    Some(FrontSeed {
+                        config: self.front(id, &layout)?,
+                        request_bytes_max: config.max_request_bytes,
+                        listeners: listeners.take().unwrap_or_default(),
+                        accepted: sockets.remove(0).1,
+                        to_fronts: to_fronts.clone(),
+                        accept: accept_receiver,
+                    })
+                }
+            };
+            let seed = Seed {
+                layout,
+                identity: self.identity.clone(),
+                board: board.clone(),
+                wal_folder: dir.paths().wal().to_path_buf(),
+                core: core_seed,
+                front: front_seed,
+                queues,
+                ready: ready_sender.clone(),
+                ended: ended_sender.clone(),
+            };
+            let options = runtime::CoreOptions {
+                name: format!("etcring-{index}"),
+                cpu: self.plan.pin_of(index).map(usize::from),
+                spin: Duration::ZERO,
+            };
+            runtime::start(&options, move |executor| thread::run(executor, seed))
+                .map_err(|e| StartError::Io("starting an executor", e))?;
+        }
+        Ok(Running { senders, ended, ready, accept, threads })
+    }
+
+    fn checkpoints(&self) -> CheckpointPolicy {
+        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards + 1) / 4;
+        CheckpointPolicy { dirty_bytes: dirty.clamp(1 << 20, 32 << 20), interval: Duration::from_secs(30) }
+    }
+
+    fn cache_bytes(&self) -> u64 {
+        self.config.cache_bytes.unwrap_or(CACHE_BYTES_DEFAULT)
+    }
+
+    fn group_seeds(&self, dir: &DataDir, found: &recover::Found, layout: &Layout) -> HashMap<GroupId, GroupSeed> {
+        let per_group = usize::try_from(self.cache_bytes()).unwrap_or(usize::MAX) / usize::from(layout.shards);
+        let seed = |group: GroupId| {
+            let cache_bytes = if group == GroupId::META { per_group.min(8 << 20) } else { per_group };
+            found.seed(dir.paths(), &self.identity, group, cache_bytes)
+        };
+        (0..=layout.shards).map(GroupId).map(|group| (group, seed(group))).collect()
+    }
+
+    /// The writer of a core's WAL; its first segment is made here, so that those of all cores are there before any is written to.
+    fn writer(
+        &self,
+        dir: &DataDir,
+        core: CoreId,
+        run: RunNumber,
+        cores: u16,
+        found: &recover::Found,
+        layout: &Layout,
+    ) -> Result<WriterOptions, StartError> {
+        let wal = WalId { run, core };
+        let first = SegmentName { wal, sequence: SegmentSequence(1) };
+        allocate(&dir.paths().segment(first)).map_err(|e| StartError::Io("making the first WAL segment", e))?;
+        let tails = layout.groups_of(core).filter_map(|g| found.wal.groups.iter().find(|r| r.group == g)).map(|r| r.tail());
+        Ok(WriterOptions {
+            cluster: self.identity.cluster,
+            member: self.identity.member,
+            wal,
+            cores,
+            salt: random()?,
+            term: found.wal.term,
+            vote: found.wal.vote,
+            known: found.wal.known,
+            ends: found.wal.ends.clone(),
+            tails: tails.collect(),
+            limits: WriterLimits::default(),
+        })
+    }
+
+    fn member(&self) -> pb::Member {
+        let texts = |urls: &[crate::config::Url]| urls.iter().map(|u| u.as_str().to_owned()).collect();
+        pb::Member {
+            id: self.identity.member.get(),
+            name: self.config.name.clone(),
+            peer_ur_ls: texts(&self.config.initial_advertise_peer_urls),
+            client_ur_ls: texts(&self.config.advertise_client_urls),
+            is_learner: false,
+        }
+    }
+
+    fn front(&self, id: FrontId, layout: &Layout) -> Result<front::Config, StartError> {
+        let config = &self.config;
+        Ok(front::Config {
+            front: id,
+            cluster: self.identity.cluster,
+            member: self.identity.member,
+            layout: front::Layout {
+                shards: layout.shards,
+                cores: (0..=layout.shards).map(|g| layout.core_of(GroupId(g))).collect(),
+            },
+            request_bytes_max: config.max_request_bytes,
+            txn_ops_max: config.max_txn_ops,
+            quota_bytes: match config.quota {
+                Quota::Bytes(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
+                Quota::Unlimited => -1,
+            },
+            lease_ttl_min: config.min_lease_ttl_seconds(),
+            election_timeout: config.election_timeout,
+            progress_interval: config.watch_progress_notify_interval,
+            seed: random()?,
+        })
+    }
+}
+
+impl Running {
+    /// Serves from the moment that the member leads until a signal or a failure.
+    fn serve(self, mut dir: DataDir, signals: &Signals) -> Result<(), StartError> {
+        for _ in 0..self.accept.len() {
+            flume::Selector::new()
+                .recv(&self.ready, |r| r.map_err(|_| String::from("a thread ended before it was ready")))
+                .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended at start".into())))
+                .wait()
+                .map_err(StartError::Fatal)?;
+        }
+        dir.mark_started().map_err(StartError::DataDir)?;
+        for accept in &self.accept {
+            accept.send(()).ok();
+        }
+        tracing::info!("ready to serve client requests");
+        super::notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1").ok();
+        let stopping = signals.watch();
+        let stopped = flume::Selector::new()
+            .recv(&stopping, |signal| Ok(signal.unwrap_or_default()))
+            .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended by itself".into())))
+            .wait();
+        let signal = stopped.map_err(StartError::Fatal)?;
+        tracing::info!(signal, "received signal; shutting down");
+        super::notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "STOPPING=1").ok();
+        for sender in &self.senders {
+            sender.send(vec![Envelope::Stop]).ok();
+        }
+        let until = std::time::Instant::now() + STOP_TIME_MAX;
+        for _ in 0..self.threads {
+            match self.ended.recv_deadline(until) {
+                Ok(Ok(())) => {}
+                Ok(Err(line)) => return Err(StartError::Fatal(line)),
+                // Everything acknowledged is in the WAL: what is left undone is only work for the next start.
+                Err(_) => tracing::warn!("the clean stop took too long and is cut short"),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who the member is: what its data says, or on a first start what its flags say.
+fn identify(config: &Config, found: &recover::Found, shard_cores: usize) -> Result<Identity, StartError> {
+    let ids = found.wal.ids.or_else(|| found.notes.values().next().map(|n| (n.cluster, n.member)));
+    let chosen = config.shards.unwrap_or_else(|| shard_cores.min(SHARDS_DEFAULT_MAX) as u16);
+    let shards = found.shards().unwrap_or(chosen);
+    if config.shards.is_some_and(|asked| asked != shards) {
+        tracing::warn!(asked = chosen, shards, "--shards differs from the data directory's, which counts");
+    }
+    let (cluster, member) = match ids {
+        Some(ids) => ids,
+        None => {
+            let initial = config.initial_member().map_err(|e| StartError::Config(e.message))?;
+            let member = initial_member_id(&initial.peer_urls, &initial.token);
+            (cluster_id(&[member]), member)
+        }
+    };
+    let initial = Configuration::new(0, shards, vec![member], Vec::new()).map_err(|e| StartError::Config(e.to_string()))?;
+    let initial = found.configuration().unwrap_or(initial);
+    Ok(Identity { cluster, member, initial })
+}
+
+/// The addresses of the client URLs: every one that their hosts resolve to.
+fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
+    let mut all = Vec::new();
+    for url in &config.listen_client_urls {
+        let found = runtime::resolve(url.host(), url.port().unwrap_or(CLIENT_PORT));
+        all.extend(found.map_err(|e| StartError::Listen(format!("--listen-client-urls: cannot resolve {}: {e}", url.host())))?);
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("listen-client-urls", address, &e)))
+}
+
+/// Makes a segment file with its space reserved. One that a failed start left behind is taken.
+fn allocate(path: &PathBuf) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    let failed = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, SEGMENT_BYTES as i64) } != 0;
+    if failed {
+        return Err(io::Error::last_os_error());
+    }
+    file.sync_all()
+}
+
+/// 64 bits from the system's generator.
+fn random() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    let read = File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
+    read.map_err(|e| StartError::Io("reading /dev/urandom", e))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// SIGTERM and SIGINT, blocked in every thread and waited for in one.
+struct Signals(libc::sigset_t);
+
+impl Signals {
+    fn block() -> io::Result<Signals> {
+        // SAFETY: a sigset is plain memory, made valid by sigemptyset before it is used.
+        let (set, failed) = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigaddset(&mut set, libc::SIGINT);
+            (set, libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))
+        };
+        if failed == 0 { Ok(Signals(set)) } else { Err(io::Error::from_raw_os_error(failed)) }
+    }
+
+    /// Waits in a thread of its own; what it gives is the signal's name.
+    fn watch(&self) -> flume::Receiver<&'static str> {
+        let (sender, receiver) = flume::bounded(1);
+        let set = self.0;
+        std::thread::spawn(move || {
+            let mut signal = 0;
+            // SAFETY: both pointers are to live values of the right types.
+            unsafe { libc::sigwait(&set, &mut signal) };
+            sender.send(if signal == libc::SIGINT { "interrupt" } else { "terminated" }).ok();
+        });
+        receiver
+    }
+}
