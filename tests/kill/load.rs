@@ -127,9 +127,8 @@ async fn work(client: Client, shared: Rc<Shared>, mut prng: Prng) {
             Err(Failure::Status { code: 5, message }) if message.contains("requested lease not found") => Outcome::Refused,
             Err(failure) => panic!("{failure} for {op:?}"),
         };
-        match (&op.act, &outcome) {
-            (&Act::Grant { lease, short: false }, Outcome::Done { .. }) => shared.leases.borrow_mut().push(lease),
-            _ => {}
+        if let (&Act::Grant { lease, short: false }, Outcome::Done { .. }) = (&op.act, &outcome) {
+            shared.leases.borrow_mut().push(lease);
         }
         shared.end(at, outcome);
     }
