@@ -337,7 +337,6 @@ impl Core {
         (0..self.layout.fronts).map(FrontId)
     }
 
-
     /// The core's replicas, for checks and metrics.
     pub fn replicas(&mut self) -> impl Iterator<Item = &mut Replica> {
         self.shards.iter_mut().map(|s| &mut s.replica)

@@ -182,8 +182,10 @@ fn delete_request(span: &Span) -> pb::DeleteRangeRequest {
 
 async fn ask(client: &Client, op: &Op) -> Result<Outcome, Failure> {
     let value = || Bytes::from(op.value());
-    let done = |header: Option<pb::ResponseHeader>| {
-        Outcome::Done { revision: header.expect("a header").revision, deleted: 0, kvs: Vec::new() }
+    let done = |header: Option<pb::ResponseHeader>| Outcome::Done {
+        revision: header.expect("a header").revision,
+        deleted: 0,
+        kvs: Vec::new(),
     };
     Ok(match &op.act {
         Act::Put { key, lease } => {
@@ -192,7 +194,8 @@ async fn ask(client: &Client, op: &Op) -> Result<Outcome, Failure> {
         }
         Act::Txn { keys, delete } => {
             use pb::request_op::Request;
-            let put = |key: &String| Request::RequestPut(pb::PutRequest { key: bytes(key), value: value(), ..Default::default() });
+            let put =
+                |key: &String| Request::RequestPut(pb::PutRequest { key: bytes(key), value: value(), ..Default::default() });
             let delete = delete.iter().map(|span| Request::RequestDeleteRange(delete_request(span)));
             let success = keys.iter().map(put).chain(delete).map(|request| pb::RequestOp { request: Some(request) }).collect();
             let request = pb::TxnRequest { success, ..Default::default() };
