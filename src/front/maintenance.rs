@@ -216,10 +216,10 @@ impl Front {
         self.start_hash(id, current, revision, false)
     }
 
-    /// A negative revision is compacted, but for -1 in a store that never was: etcd hashes everything up to it, which is nothing.
+    /// A negative revision is compacted, unless nothing ever was: then etcd hashes everything up to it, which is nothing.
     fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
         let compact_revision = self.shared.compact_revision();
-        if asked < compact_revision {
+        if compact_revision >= 0 {
             return Err(errors::COMPACTED.into());
         }
         let header = Some(self.current_header());
@@ -240,7 +240,7 @@ impl Front {
         for &group in &groups {
             self.free(self.config.layout.core(group))?;
         }
-        let query = HashQuery { revision, compacted: self.shared.compact_revision(), at_compaction: false };
+        let query = HashQuery { revision, compacted: self.hold_floor(id), at_compaction: false };
         for &group in &groups {
             self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::HashKept(query)));
         }
@@ -249,6 +249,17 @@ impl Front {
         self.no_limit(id);
         self.calls.get(id).expect("a call that begins is there").step = Step::Hash(hash);
         Ok(())
+    }
+
+    /// The compact revision as etcd counts it, and everything above it kept: a hash is of the whole history above it, not of the keys
+    /// at its revision alone.
+    fn hold_floor(&mut self, id: CallId) -> i64 {
+        loop {
+            let floor = self.shared.floor();
+            if self.hold(id, floor) {
+                return if floor == Revision::ZERO { -1 } else { floor.as_i64() };
+            }
+        }
     }
 
     fn ask_entries(&mut self, id: CallId, query: HashQuery, group: GroupId, resume: Option<Resume>) {

@@ -70,7 +70,7 @@ impl Store {
         }
         let tree = Tree(state.tree);
         let mut path = Path::new();
-        self.descend(&self.roots[tree.slot()], &state.key, &mut path, false)?;
+        self.descend(&self.roots[tree.slot()], &state.key, &mut path)?;
         let next = self.next_leaf_key(&path)?;
         let runs = self.late_runs(&path, state.target)?;
         let late_pages = path.steps[..path.len].iter().any(|step| self.cache.id(step.frame).0 >= state.target);

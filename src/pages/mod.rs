@@ -32,6 +32,7 @@ mod cursor;
 mod damage;
 mod defragment;
 mod describe;
+mod hints;
 mod leaf;
 mod meta;
 mod page;

@@ -250,7 +250,8 @@ impl History {
             Ok(keys)
         });
         let expected = self.model[at].range(from.clone()..).take(steps);
-        assert_eq!(forward, expected.map(|(key, value)| (key.clone(), value.bytes, value.weight)).collect::<Vec<_>>());
+        let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.bytes, value.weight)).collect();
+        assert!(forward == expected, "a walk forward");
         let backward = self.disk.run(&mut self.store, |store| {
             let mut cursor = store.cursor(TREES[at]).heads();
             cursor.seek_last()?;
@@ -265,7 +266,8 @@ impl History {
             Ok(keys)
         });
         let expected = self.model[at].iter().rev().take(steps);
-        assert_eq!(backward, expected.map(|(key, value)| (key.clone(), value.bytes)).collect::<Vec<_>>());
+        let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.bytes)).collect();
+        assert!(backward == expected, "a walk backward");
     }
 
     fn view(&mut self) {

@@ -4,12 +4,12 @@
 //!  0 checksum u32 (CRC-32C of everything behind it)   16 kind u8      24 dead u16: bytes of removed cells
 //!  4 page u32                                         17 level u8     26 last u16: slot of the last insertion
 //!  8 generation u64                                   18 tree u8      28 extra u32: overflow: bytes held;
-//!                                                     19 streak u8       bitmap and directory: their place
-//! 20 cells u16    22 heap u16: where the lowest cell starts
-//! 32 slots: u16 per cell, in key order: where it starts ->        free        <- cells, downwards from the page's end
+//!                                                     19 streak u8       leaf and branch: bytes shared by all keys
+//! 20 cells u16    22 heap u16: where the lowest cell starts                  bitmap and directory: their place
+//! 32 slots, in key order: where the cell starts u16, hint u32 ->        free        <- cells, downwards from the page's end
 //! ```
 
-use super::{PageId, What, branch, leaf};
+use super::{PageId, What, branch, hints, leaf};
 use crate::base::limits::PAGE_BYTES;
 
 /// One page.
@@ -19,7 +19,7 @@ pub(super) const HEADER_BYTES: usize = 32;
 /// What slots and cells share.
 pub(super) const ROOM_BYTES: usize = PAGE_BYTES - HEADER_BYTES;
 /// The bytes of a slot.
-pub(super) const SLOT_BYTES: usize = 2;
+pub(super) const SLOT_BYTES: usize = 6;
 const PAGE_AT: usize = 4;
 const GENERATION_AT: usize = 8;
 const KIND_AT: usize = 16;
@@ -163,6 +163,13 @@ pub(super) fn cell_bytes(page: &[u8], at: usize) -> usize {
     if page[KIND_AT] == Kind::Leaf as u8 { leaf::cell_bytes(page, at) } else { branch::cell_bytes(page, at) }
 }
 
+/// The key of `slot`, or the part of it that stands in its cell.
+#[inline]
+pub(super) fn key(page: &Page, slot: usize) -> &[u8] {
+    let at = cell_at(page, slot);
+    if page[KIND_AT] == Kind::Leaf as u8 { leaf::key(page, at).0 } else { branch::key(page, at).0 }
+}
+
 fn heap(page: &[u8]) -> usize {
     u16_at(page, HEAP_AT)
 }
@@ -184,6 +191,24 @@ pub(super) fn used(page: &[u8]) -> usize {
 
 /// Puts a cell in before `slot`. There is room for it.
 pub(super) fn insert(page: &mut Page, slot: usize, image: &[u8]) {
+    insert_unhinted(page, slot, image);
+    hints::admit(page, slot);
+    note_insertion(page, slot);
+}
+
+/// Puts a cell in behind all others. [`finish`] comes after the last.
+pub(super) fn push(page: &mut Page, image: &[u8]) {
+    insert_unhinted(page, cells(page), image);
+}
+
+/// Completes a page that cells were pushed to.
+pub(super) fn finish(page: &mut Page) {
+    hints::rebuild(page);
+    page[STREAK_AT] = 0;
+    put_u16(page, LAST_AT, u16::MAX as usize);
+}
+
+fn insert_unhinted(page: &mut Page, slot: usize, image: &[u8]) {
     let count = cells(page);
     assert!(slot <= count, "slot {slot} of {count}");
     assert!(image.len() + SLOT_BYTES <= room(page), "no room for a cell of {} bytes", image.len());
@@ -197,12 +222,6 @@ pub(super) fn insert(page: &mut Page, slot: usize, image: &[u8]) {
     put_u16(page, slot_at, at);
     put_u16(page, HEAP_AT, at);
     put_u16(page, CELLS_AT, count + 1);
-    note_insertion(page, slot);
-}
-
-/// Puts a cell in behind all others.
-pub(super) fn push(page: &mut Page, image: &[u8]) {
-    insert(page, cells(page), image);
 }
 
 /// Takes the cell of `slot` out.
@@ -216,7 +235,8 @@ pub(super) fn remove(page: &mut Page, slot: usize) {
     put_u16(page, CELLS_AT, count - 1);
 }
 
-/// Puts another cell in the place of the one of `slot`. There is room for it.
+/// Puts another cell with the same key in the place of the one of `slot`; of a branch's first cell, one without a key. There
+/// is room for it.
 pub(super) fn replace(page: &mut Page, slot: usize, image: &[u8]) {
     assert!(slot < cells(page), "slot {slot} of {}", cells(page));
     let at = cell_at(page, slot);
@@ -226,11 +246,10 @@ pub(super) fn replace(page: &mut Page, slot: usize, image: &[u8]) {
         page[at..at + old_bytes].copy_from_slice(image);
         return;
     }
-    let (last, streak) = (u16_at(page, LAST_AT), page[STREAK_AT]);
+    let hint = hints::get(page, slot);
     remove(page, slot);
-    insert(page, slot, image);
-    put_u16(page, LAST_AT, last);
-    page[STREAK_AT] = streak;
+    insert_unhinted(page, slot, image);
+    hints::set(page, slot, hint);
 }
 
 fn drop_cell(page: &mut Page, at: usize) {
@@ -263,12 +282,6 @@ fn note_insertion(page: &mut Page, slot: usize) {
     let follows = slot == last + 1 || slot == last;
     page[STREAK_AT] = if follows { page[STREAK_AT].saturating_add(1) } else { 0 };
     put_u16(page, LAST_AT, slot);
-}
-
-/// Lets insertions be counted anew.
-pub(super) fn end_streak(page: &mut Page) {
-    page[STREAK_AT] = 0;
-    put_u16(page, LAST_AT, u16::MAX as usize);
 }
 
 /// Takes all cells out.
@@ -304,6 +317,9 @@ pub(super) fn validate(page: &Page) -> Result<(), What> {
     }
     if bytes != PAGE_BYTES - heap {
         return Err(What::Structure("cells overlap"));
+    }
+    if !hints::are_right(page) {
+        return Err(What::Structure("hints that are not those of the keys"));
     }
     Ok(())
 }

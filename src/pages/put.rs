@@ -6,7 +6,7 @@ use super::leaf::{self, Contents, Shape};
 use super::page::{self, Page, ROOM_BYTES, SLOT_BYTES};
 use super::read::{Path, page_sums};
 use super::write::Delta;
-use super::{Fault, PageRef, Root, Store, Sums, Tree};
+use super::{Fault, PageRef, Root, Store, Sums, Tree, hints};
 use crate::base::limits::{TREE_KEY_BYTES_MAX, TREE_LEVELS_MAX, TREE_VALUE_BYTES_MAX};
 
 /// So many insertions in a row at one place make a page split there.
@@ -118,12 +118,11 @@ impl Store {
             return Ok(());
         }
         let mut path = Path::new();
-        let found = self.descend(&root, key, &mut path, self.appending[tree.slot()])?;
+        let found = self.descend(&root, key, &mut path)?;
         let (frame, slot) = path.leaf();
         let old = self.old_entry(frame, slot, found);
         let split = self.plan_split(frame, slot, found, key, shape.bytes)?;
         // Nothing below fails.
-        self.note_appending(tree, frame, slot);
         self.make_writable(tree, &mut path);
         let (frame, slot) = path.leaf();
         let (old_key_run, old_value_run) = if found { self.cell_runs(frame, slot) } else { (None, None) };
@@ -145,7 +144,7 @@ impl Store {
         self.load_space()?;
         let root = self.roots[tree.slot()];
         let mut path = Path::new();
-        if root.is_empty() || !self.descend(&root, key, &mut path, false)? {
+        if root.is_empty() || !self.descend(&root, key, &mut path)? {
             return Ok(false);
         }
         let (frame, slot) = path.leaf();
@@ -184,7 +183,7 @@ impl Store {
         let mut image = std::mem::take(&mut self.scratch);
         leaf::build(&mut image, shape, &Contents { key, key_run, value, value_run, weight });
         let frame = self.new_page(tree, 0);
-        page::push(self.cache.page_mut(frame), &image);
+        page::insert(self.cache.page_mut(frame), 0, &image);
         self.scratch = image;
         let sums = Sums { entries: 1, weight: u64::from(weight) };
         self.roots[tree.slot()] = Root { at: self.cache.reference(frame), level: 0, sums };
@@ -198,10 +197,6 @@ impl Store {
         let page = self.cache.page(frame);
         let at = page::cell_at(page, slot);
         Old { bytes: leaf::cell_bytes(page, at), weight: leaf::weight(page, at) }
-    }
-
-    fn note_appending(&mut self, tree: Tree, frame: FrameIndex, slot: usize) {
-        self.appending[tree.slot()] = slot + 1 >= page::cells(self.cache.page(frame));
     }
 
     /// Whether the cell has no room in the leaf. If so: where to split it, and the key between the two pages, for which long
@@ -226,7 +221,7 @@ impl Store {
         let left = self.crowd_key(&crowd, left_cells - 1, key)?;
         let right = self.crowd_key(&crowd, left_cells, key)?;
         assert!(left < right, "keys of a page are out of order");
-        let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+        let common = hints::common(left, right);
         Ok(Some((left_cells, right[..=common].to_vec())))
     }
 
@@ -291,7 +286,7 @@ impl Store {
                 page::push(right, image);
             }
         }
-        page::end_streak(right);
+        page::finish(right);
         if left_cells == slot && slot + 1 == crowd.len() {
             return right_frame;
         }
@@ -300,7 +295,7 @@ impl Store {
         for at in 0..left_cells {
             page::push(left, crowd.image(at));
         }
-        page::end_streak(left);
+        page::finish(left);
         right_frame
     }
 
@@ -338,6 +333,7 @@ impl Store {
         page::push(page, &image);
         branch::build(&mut image, &grown.separator, grown.right, grown.right_sums);
         page::push(page, &image);
+        page::finish(page);
         let sums = grown.left_sums.plus(grown.right_sums);
         self.roots[tree.slot()] = Root { at: self.cache.reference(frame), level, sums };
     }

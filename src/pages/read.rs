@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::cache::FrameIndex;
 use super::page::{self, HEADER_BYTES, Kind, Page};
-use super::{Cursor, Entry, Expect, Fault, Head, PageRef, Root, RunRef, Store, Sums, Tree, branch, leaf};
+use super::{Cursor, Entry, Expect, Fault, Head, PageRef, Root, RunRef, Store, Sums, Tree, branch, hints, leaf};
 use crate::base::limits::{TREE_LEVELS_MAX, TREES_MAX};
 
 /// One level of a way down: a page in memory, and the slot taken in it.
@@ -130,39 +130,34 @@ impl Store {
         Ok(&self.cache.bytes(frame)[HEADER_BYTES..HEADER_BYTES + run.bytes as usize])
     }
 
-    /// Compares the key of a cell with `key`. Needs the key's run only when its first bytes do not decide.
+    /// The first slot (of a branch: from the second on) whose key is not below `key`, and whether it is the key.
     #[inline]
-    fn compare(&self, inline: &[u8], run: impl FnOnce() -> Option<RunRef>, long: bool, key: &[u8]) -> Result<Ordering, Fault> {
-        if !long {
-            return Ok(inline.cmp(key));
+    fn search(&self, page: &Page, key: &[u8]) -> Result<(usize, bool), Fault> {
+        let (first, count, prefix) = (hints::first(page), page::cells(page), hints::prefix(page));
+        if first == count {
+            return Ok((count, false));
         }
-        if key.len() <= inline.len() {
-            return Ok(inline.cmp(key).then(Ordering::Greater));
-        }
-        match inline.cmp(&key[..inline.len()]) {
-            Ordering::Equal => {
-                let run = run().expect("a long key has a run");
-                Ok(self.load_run(run)?.cmp(key))
+        let hint = hints::of(key.get(prefix..).unwrap_or(&[]));
+        let mut low = hints::lower_bound(page, first, count, hint);
+        if prefix > 0 {
+            let shared = &page::key(page, low.min(count - 1))[..prefix];
+            match key[..prefix.min(key.len())].cmp(shared) {
+                Ordering::Less => return Ok((first, false)),
+                Ordering::Greater => return Ok((count, false)),
+                Ordering::Equal => {}
             }
-            decided => Ok(decided),
         }
-    }
-
-    /// The first slot of a leaf whose key is not below `key`, and whether it is the key.
-    #[inline]
-    pub(super) fn search_leaf(&self, page: &Page, key: &[u8], from_right: bool) -> Result<(usize, bool), Fault> {
-        let compare = |slot: usize| {
-            let at = page::cell_at(page, slot);
-            let (inline, long) = leaf::key(page, at);
-            self.compare(inline, || leaf::key_run(page, at), long, key)
-        };
-        let (mut low, mut high) = (0, page::cells(page));
-        if from_right && high > 0 && compare(high - 1)? == Ordering::Less {
-            return Ok((high, false));
+        // Most often, at most one key has the hint; several versions of one key have it, too.
+        let mut high = low;
+        if low < count && hints::get(page, low) == hint {
+            high += 1;
+            if high < count && hints::get(page, high) == hint {
+                high = hint.checked_add(1).map_or(count, |next| hints::lower_bound(page, high, count, next));
+            }
         }
         while low < high {
             let middle = (low + high) / 2;
-            match compare(middle)? {
+            match self.compare(page, middle, key)? {
                 Ordering::Less => low = middle + 1,
                 Ordering::Equal => return Ok((middle, true)),
                 Ordering::Greater => high = middle,
@@ -171,43 +166,48 @@ impl Store {
         Ok((low, false))
     }
 
+    /// Compares the key of a cell with `key`. Needs a long key's run only when its first bytes do not decide.
+    #[inline]
+    fn compare(&self, page: &Page, slot: usize, key: &[u8]) -> Result<Ordering, Fault> {
+        let at = page::cell_at(page, slot);
+        let is_leaf = page::level(page) == 0;
+        let (inline, long) = if is_leaf { leaf::key(page, at) } else { branch::key(page, at) };
+        if !long {
+            return Ok(inline.cmp(key));
+        }
+        if key.len() <= inline.len() {
+            return Ok(inline.cmp(key).then(Ordering::Greater));
+        }
+        match inline.cmp(&key[..inline.len()]) {
+            Ordering::Equal => {
+                let run = if is_leaf { leaf::key_run(page, at) } else { branch::key_run(page, at) };
+                Ok(self.load_run(run.expect("a long key has a run"))?.cmp(key))
+            }
+            decided => Ok(decided),
+        }
+    }
+
     /// The slot of a branch whose child may hold `key`: the last whose key is not above it.
     #[inline]
-    pub(super) fn search_branch(&self, page: &Page, key: &[u8], from_right: bool) -> Result<usize, Fault> {
-        let above = |slot: usize| {
-            let at = page::cell_at(page, slot);
-            let (inline, long) = branch::key(page, at);
-            Ok(self.compare(inline, || branch::key_run(page, at), long, key)? == Ordering::Greater)
-        };
-        let (mut low, mut high) = (1, page::cells(page));
-        if from_right && high > 1 && !above(high - 1)? {
-            return Ok(high - 1);
-        }
-        while low < high {
-            let middle = (low + high) / 2;
-            if above(middle)? {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        Ok(low - 1)
+    fn search_branch(&self, page: &Page, key: &[u8]) -> Result<usize, Fault> {
+        let (slot, found) = self.search(page, key)?;
+        Ok(if found { slot } else { slot - 1 })
     }
 
     /// Walks down to where `key` is or would be, into `path`. Whether it is there. The tree is not empty.
     #[inline]
-    pub(super) fn descend(&self, root: &Root, key: &[u8], path: &mut Path, from_right: bool) -> Result<bool, Fault> {
+    pub(super) fn descend(&self, root: &Root, key: &[u8], path: &mut Path) -> Result<bool, Fault> {
         let (mut at, mut level) = (root.at, root.level);
         while level > 0 {
             let frame = self.load(at, level)?;
             let page = self.cache.page(frame);
-            let slot = self.search_branch(page, key, from_right)?;
+            let slot = self.search_branch(page, key)?;
             path.push(frame, slot);
             at = branch::child(page, page::cell_at(page, slot));
             level -= 1;
         }
         let frame = self.load(at, 0)?;
-        let (slot, found) = self.search_leaf(self.cache.page(frame), key, from_right)?;
+        let (slot, found) = self.search(self.cache.page(frame), key)?;
         path.push(frame, slot);
         Ok(found)
     }
@@ -221,12 +221,12 @@ impl Store {
         let (mut at, mut level) = (root.at, root.level);
         while level > 0 {
             let page = self.cache.page(self.load(at, level)?);
-            let slot = self.search_branch(page, key, false)?;
+            let slot = self.search_branch(page, key)?;
             at = branch::child(page, page::cell_at(page, slot));
             level -= 1;
         }
         let frame = self.load(at, 0)?;
-        let (slot, found) = self.search_leaf(self.cache.page(frame), key, false)?;
+        let (slot, found) = self.search(self.cache.page(frame), key)?;
         Ok(found.then_some((frame, slot)))
     }
 
@@ -237,7 +237,7 @@ impl Store {
             return Ok(before);
         }
         let mut path = Path::new();
-        self.descend(root, key, &mut path, false)?;
+        self.descend(root, key, &mut path)?;
         for (depth, step) in path.steps[..path.len].iter().enumerate() {
             let page = self.cache.page(step.frame);
             let of = if depth + 1 == path.len { leaf_sums } else { branch_sums };

@@ -37,7 +37,7 @@ impl Store {
         self.load_space()?;
         let root = self.roots[tree.slot()];
         let mut path = Path::new();
-        if root.is_empty() || !self.descend(&root, key, &mut path, false)? {
+        if root.is_empty() || !self.descend(&root, key, &mut path)? {
             return Ok(false);
         }
         let plan = self.plan_removal(&path)?;
@@ -212,5 +212,5 @@ fn move_cells(left: &mut Page, right: &Page, separator: &Separator) {
             page::push(left, image);
         }
     }
-    page::end_streak(left);
+    page::finish(left);
 }

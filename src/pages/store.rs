@@ -17,8 +17,6 @@ use crate::base::limits::{PAGE_BYTES, TREES_MAX, VIEWS_MAX};
 pub struct Store {
     pub(super) options: Options,
     pub(super) roots: [Root; TREES_MAX],
-    /// Per tree: the last put went to its right end, so try that first.
-    pub(super) appending: [bool; TREES_MAX],
     pub(super) cache: Cache,
     pub(super) space: Space,
     /// Present until the bitmaps have been read.
@@ -52,7 +50,6 @@ impl Store {
         Store {
             options,
             roots: [Root::EMPTY; TREES_MAX],
-            appending: [false; TREES_MAX],
             cache: Cache::new(),
             space: Space::new(),
             space_load: None,

@@ -258,6 +258,10 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         let front = self.parts.front.as_ref().map_or(Instant::MAX, |(_, front, _)| front.next_deadline());
         let core = self.parts.core.as_mut().map_or(Instant::MAX, |(_, core, _)| core.next_deadline());
         let deadline = front.min(core);
+        if deadline <= self.parts.tasks.now() {
+            // What is due waits for something under way: that must get its turn.
+            return self.parts.tasks.yield_now().await;
+        }
         let received = {
             let mail = async { self.parts.queues.receive().await };
             let bell = async {

@@ -15,7 +15,7 @@ use crate::mvcc::Mvcc;
 use crate::pages::{Options, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::{MetaLoadError, MetaState, Payload};
-use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions};
+use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
 
 use super::datadir::{DataDirError, Listing, Paths};
 
@@ -157,8 +157,9 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
         revision: note.applied_revision,
     });
     let ids = notes.values().next().map(|note| (note.cluster, note.member));
+    let checkpoints: Vec<Checkpoint> = checkpoints.collect();
     #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
-    let mut options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    let mut options = RecoveryOptions { ids, checkpoints: checkpoints.clone(), ..RecoveryOptions::default() };
     #[cfg(test)]
     {
         options.torn_tail_accepted = mutant::on(Mutant::TornTailAccepted);
@@ -172,6 +173,12 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
         recovery.feed(&bytes).map_err(damaged)?;
     }
     let wal = recovery.finish().map_err(damaged)?;
+    // One member is the whole cluster: what it knew to be stable must be here.
+    let known = wal.known.serving.max(wal.known.stable);
+    if let Some(revision) = missing_revision(&wal, &checkpoints, known) {
+        let what = format!("revision {revision} was acknowledged (known stable: {known}) and is in no log and no page file");
+        return Err(RecoverError::Mismatch(what));
+    }
     Ok(Found { notes, wal })
 }
 

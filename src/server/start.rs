@@ -249,6 +249,9 @@ impl Member {
             wal,
             cores,
             salt: random()?,
+            term: found.wal.term,
+            vote: found.wal.vote,
+            known: found.wal.known,
             ends: found.wal.ends.clone(),
             tails: tails.collect(),
             limits: WriterLimits::default(),
@@ -364,7 +367,7 @@ fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("--listen-client-urls", address, &e)))
+    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("listen-client-urls", address, &e)))
 }
 
 /// Makes a segment file with its space reserved. One that a failed start left behind is taken.

@@ -103,7 +103,7 @@ impl CoreLog {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let seal = (!self.sealed).then(|| self.last_write + WAL_IDLE_SEAL);
+        let seal = (!self.sealed && !self.writer.in_flight()).then(|| self.last_write + WAL_IDLE_SEAL);
         let retry = self.short_since.map(|since| since + SPACE_RETRY);
         [seal, retry].into_iter().flatten().min()
     }

@@ -19,6 +19,4 @@ pub use meta::{MetaEffect, MetaLoadError, MetaState};
 pub use payload::Payload;
 
 #[cfg(test)]
-mod model_test;
-#[cfg(test)]
-mod naive;
+mod model;

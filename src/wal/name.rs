@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::base::limits::WAL_INDEX_MAX;
 use crate::base::{CoreId, RunNumber, SegmentSequence};
 
 /// A WAL: what one shard core logs during one run of the process.
@@ -36,13 +37,15 @@ impl SegmentName {
 
     /// The segment after this one.
     pub(super) fn next(self) -> SegmentName {
-        SegmentName { wal: self.wal, sequence: SegmentSequence(self.sequence.0.saturating_add(1)) }
+        SegmentName { wal: self.wal, sequence: SegmentSequence(self.sequence.0 + 1) }
     }
 }
 
 fn hex(digits: &str, width: usize) -> Option<u64> {
     let plain = digits.len() == width && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+    let number = plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+    // So that counting on from it never overflows.
+    number.filter(|&number| number <= WAL_INDEX_MAX)
 }
 
 impl fmt::Display for SegmentName {
@@ -68,6 +71,7 @@ mod tests {
             "+00000000000001f-0003-0000000000000007.wal",
             "000000000000001f-0003-0000000000000007-00.wal",
             "000000000000001f-0003-0000000000000007.wal.tmp",
+            "ffffffffffffffff-0003-0000000000000007.wal",
         ] {
             assert_eq!(SegmentName::parse(other), None, "{other}");
         }

@@ -206,7 +206,11 @@ fn a_foreign_or_unknown_segment_is_refused() {
 /// Rewrites the header crc after `change`, so that only the content is wrong.
 fn forge(rig: &mut Rig, batch: usize, change: impl FnOnce(&mut [u8])) {
     let (file, offset, bytes) = rig.batches[batch];
-    let block = &mut rig.disk.files.get_mut(&file).unwrap()[offset as usize..(offset + bytes) as usize];
+    forge_at(rig, file, offset, bytes as usize, change);
+}
+
+fn forge_at(rig: &mut Rig, file: SegmentName, offset: u64, bytes: usize, change: impl FnOnce(&mut [u8])) {
+    let block = &mut rig.disk.files.get_mut(&file).unwrap()[offset as usize..][..bytes];
     change(block);
     let payload = crc32fast::hash(&block[96..]);
     block[16..20].copy_from_slice(&payload.to_le_bytes());
@@ -242,6 +246,31 @@ fn a_stale_batch_in_a_reused_file_is_never_taken_for_a_new_one() {
 }
 
 #[test]
+fn a_batch_that_a_client_wrote_into_a_value_is_never_taken_for_one() {
+    let rig = three();
+    let (file, offset, bytes) = rig.batches[3];
+    let forged = rig.disk.files[&file][offset as usize..(offset + bytes) as usize].to_vec();
+    let mut other = three();
+    // The very next batch, but for the salt, which no client knows: where the log ends, and further on.
+    other.disk.files.get_mut(&file).unwrap()[(offset + bytes) as usize..][..forged.len()].copy_from_slice(&forged);
+    forge_at(&mut other, file, offset + bytes, forged.len(), |block| {
+        block[56] = 5;
+        block[40] ^= 1;
+    });
+    let recovered = other.recover().unwrap();
+    assert_eq!((indexes(group(&recovered, 1)), recovered.cut_tails), (vec![1, 2, 3], vec![]));
+    // Inside a torn batch, with the salt even: the batch's own length leads past it.
+    let mut value = vec![0; 4000];
+    value.extend_from_slice(&forged);
+    let mut rig = three();
+    rig.writer.append(&put(1, 1, 4, &value));
+    let write = rig.writer.seal(rig.known).unwrap();
+    rig.disk.write(&write);
+    rig.disk.flip(file, write.offset + 200, 0);
+    assert_eq!(rig.recover().unwrap().cut_tails.len(), 1);
+}
+
+#[test]
 fn an_earlier_run_must_reach_its_recorded_end_and_what_is_behind_it_is_ignored() {
     let mut rig = three();
     let torn = put(1, 1, 4, &[4; 6000]);
@@ -260,6 +289,11 @@ fn an_earlier_run_must_reach_its_recorded_end_and_what_is_behind_it_is_ignored()
     next.disk.flip(file, offset + 500, 1);
     let expected = Damage { file: Some(file), offset, what: What::EndNotReached { batch: BatchNumber(4) } };
     assert_eq!(next.damage(), expected);
+    // Another batch in its place.
+    next.disk.flip(file, offset + 500, 1);
+    let bytes = 8192;
+    forge_at(&mut next, file, offset, bytes, |block| block[500] ^= 1);
+    assert_eq!(next.damage(), Damage { file: Some(file), offset, what: What::EndDiffers });
     // And gone altogether.
     next.disk.files.remove(&file);
     let missing = What::MissingEntries { group: GroupId(1), checkpoint: Index(0), start: Index(3) };
@@ -331,6 +365,21 @@ fn logs_are_cut_and_overwritten_as_recorded() {
     let recovered = rig.disk.recover(options).unwrap();
     assert!(!group(&recovered, 1).snapshot);
     assert_eq!(indexes(group(&recovered, 1)), [101]);
+}
+
+#[test]
+fn what_is_recovered_pins_what_is_needed_and_no_more() {
+    let mut rig = three();
+    rig.batch(&[Record::Cut { group: GroupId(1), after: Index(2) }, put(0, 1, 1, b"")]);
+    let mut ledger = rig.recover().unwrap().ledger;
+    let uses: Vec<SegmentUse> = ledger.segments().cloned().collect();
+    assert_eq!(uses[0].highest, [(GroupId(1), Index(2)), (GroupId(0), Index(1))]);
+    assert_eq!((uses.len(), uses[1].highest.len()), (2, 0));
+    ledger.release(GroupId(1), Index(2));
+    ledger.release(GroupId(0), Index(1));
+    assert_eq!(ledger.take_free(), [], "no run carries the vote on");
+    ledger.carried_forward();
+    assert_eq!(ledger.take_free(), [segment(1, 0, 1), segment(1, 0, 2)]);
 }
 
 #[test]

@@ -193,6 +193,7 @@ fn run(shards: u16, seed: u64) {
     let mut world = World::new(shards, seed);
     world.cores.slice_max = [1, 4, 100][world.rng.below(3) as usize];
     world.cores.gaps = [0, 0, 4][world.rng.below(3) as usize];
+    world.cores.lags = world.rng.chance(1, 2);
     let reigns = world.rng.chance(1, 3);
     let mut streams: BTreeMap<u64, Asked> = BTreeMap::new();
     for _ in 0..3 {
@@ -416,7 +417,7 @@ fn a_watch_that_starts_in_what_is_compacted_is_created_then_cancelled() {
     let key = Bytes::from("k");
     for start_revision in [3, 4, -1] {
         world.send(stream, &create(pb::WatchCreateRequest { key: key.clone(), start_revision, ..Default::default() }));
-        world.settle();
+        finish(&mut world);
     }
     let got = |world: &World, at| world.clients[&stream].message::<pb::WatchResponse>(at);
     let compacted = got(&world, 1);

@@ -47,9 +47,10 @@ struct Part {
     events: VecDeque<Event>,
     /// Everything up to here was given.
     through: Revision,
+    /// What was asked last: from this revision on, and where in it to go on.
+    from: Revision,
     resume: Option<Resume>,
     asked: bool,
-    done: bool,
 }
 
 /// A catch-up under way.
@@ -111,9 +112,9 @@ impl Front {
                 group,
                 events: VecDeque::new(),
                 through: Revision::ZERO,
+                from: Revision::ZERO,
                 resume: None,
                 asked: false,
-                done: false,
             };
             let task = CatchUp {
                 range,
@@ -151,7 +152,6 @@ impl Front {
         task.held = task.next;
         task.to = self.hub.released;
         for part in &mut task.parts {
-            part.done = false;
             part.resume = None;
             part.through = Revision(task.next.0 - 1);
         }
@@ -161,13 +161,16 @@ impl Front {
     /// Asks the groups that hold the round up, and keeps it.
     fn go_on_reading(&mut self, number: u64, mut task: CatchUp) {
         for part in &mut task.parts {
-            if part.asked || part.done || part.through >= task.next {
+            if part.asked || part.through >= task.next || part.through >= task.to {
                 continue;
             }
             part.asked = true;
+            if part.resume.is_none() {
+                part.from = part.through.next();
+            }
             let read = EventsRead {
                 range: task.range.clone(),
-                from: task.held,
+                from: part.from,
                 to: task.to,
                 prev_kv: task.prev_kv,
                 resume: part.resume.clone(),
@@ -187,10 +190,10 @@ impl Front {
             // The core could not read (it stops, or has no room for the request): asked again after a while.
             _ => return self.catch_up_later(number, task),
         };
-        let stalled = events.is_empty() && resume.is_some() && resume == part.resume && through <= part.through;
+        // A core gives what it has applied: it may be behind what is stable, and says so by `through`.
+        let stalled = events.is_empty() && resume == part.resume && through <= part.through && part.through < task.to;
         part.events.extend(events);
-        part.done = resume.is_none();
-        part.through = if part.done { task.to } else { part.through.max(through).min(task.to) };
+        part.through = part.through.max(through).min(task.to);
         part.resume = resume;
         task.members.retain(|&id| self.hub.watcher(id).is_some());
         self.deliver(&mut task);

@@ -14,8 +14,7 @@ use crate::proto::etcdserverpb::{
     ResponseOp, TxnRequest, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-
-use super::evaluate::Refusal;
+use crate::state::evaluate::Refusal;
 
 /// One change: main revision, sub-revision, key, and what was put (None: a tombstone).
 #[derive(Clone, Debug)]
