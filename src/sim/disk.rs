@@ -213,6 +213,18 @@ impl SimDisk {
         }
     }
 
+    /// A bit of a block turns over.
+    pub fn spoil(&mut self, path: &Path, at: u64) {
+        if !self.names.contains_key(path) {
+            return;
+        }
+        let block = at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        let mut bytes = vec![0; BLOCK_BYTES];
+        self.read_some(path, &mut bytes, block);
+        bytes[(at - block) as usize] ^= 1;
+        self.write(path, block, &bytes, true);
+    }
+
     fn read_some(&mut self, path: &Path, bytes: &mut [u8], offset: u64) {
         self.file(path).read(bytes, offset);
     }

@@ -31,12 +31,14 @@ pub struct Work {
     steps: VecDeque<Step>,
     done: Option<Event>,
     buffer: Option<AlignedBuffer>,
+    /// The WAL write that was done: in which file, and where.
+    pub written: Option<(PathBuf, u64)>,
 }
 
 impl Work {
     /// The work that a core asks for.
     pub fn of(core: usize, effect: DiskEffect, paths: &Paths) -> Work {
-        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None };
+        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None, written: None };
         let folder = paths.wal().to_path_buf();
         match effect {
             DiskEffect::WalWrite { segment, offset, buffer, bytes } => {
@@ -80,13 +82,14 @@ impl Work {
             }
             DiskEffect::PagesLength { group, bytes } => {
                 work.steps.push_back(Step::SetLength { path: paths.pages(group), bytes });
+                work.done = Some(Event::CheckpointStepDone(group));
             }
             DiskEffect::WalRemove { segment } => work.steps.push_back(Step::Remove { path: paths.segment(segment) }),
         }
         work
     }
 
-    /// Whether it reads or writes the pages of `group`; for the trace.
+    /// What it does next; for the trace.
     pub fn name(&self) -> &'static str {
         match self.steps.front() {
             Some(Step::WalWrite { .. }) => "WAL write",
@@ -116,6 +119,7 @@ impl Work {
                 let buffer = self.buffer.take().expect("a write has its buffer");
                 disk.write(&path, offset, &buffer[..bytes], true);
                 self.done = Some(Event::WalWritten(buffer));
+                self.written = Some((path, offset));
             }
             Step::Make { path, bytes } => {
                 disk.make(&path);

@@ -1,6 +1,7 @@
 //! The simulated member: made from what its disk holds, run step by step, and ended by a power failure at any of them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Member {
     executors: Vec<Executor>,
     homes: Homes,
     work: Vec<Work>,
+    /// The last WAL write of each core that was reported.
+    written: BTreeMap<usize, (PathBuf, u64)>,
     paths: Paths,
 }
 
@@ -113,7 +116,7 @@ impl Member {
         }
         let noted = found.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
         let known_stable_on_disk = noted.max(found.wal.known.stable);
-        Ok(Member { shape, known_stable_on_disk, executors: made, homes, work: Vec::new(), paths })
+        Ok(Member { shape, known_stable_on_disk, executors: made, homes, work: Vec::new(), written: BTreeMap::new(), paths })
     }
 
     /// The executor of a front.
@@ -178,6 +181,7 @@ impl Member {
             if self.work[at].advance(disk, steps) {
                 let work = self.work.swap_remove(at);
                 let core = work.core;
+                self.written.extend(work.written.clone().map(|place| (core, place)));
                 self.executors[core].reports.extend(work.report());
             }
             return Ok(true);
@@ -200,12 +204,13 @@ impl Member {
         Ok(true)
     }
 
-    /// Power fails.
-    pub fn crash(self, disk: &mut SimDisk, rng: &mut Prng) {
+    /// Power fails. Where the last reported WAL write of each core was.
+    pub fn crash(self, disk: &mut SimDisk, rng: &mut Prng) -> Vec<(PathBuf, u64)> {
         for work in self.work {
             work.crash(disk, rng);
         }
         disk.crash(rng);
+        self.written.into_values().collect()
     }
 }
 
@@ -230,6 +235,9 @@ fn core_seed(
             wal: WalId { run, core: id },
             cores: layout.cores,
             salt: rng.u64(),
+            term: found.wal.term,
+            vote: found.wal.vote,
+            known: found.wal.known,
             ends: found.wal.ends.clone(),
             tails: tails.collect(),
             limits: LIMITS,

@@ -205,10 +205,7 @@ impl World {
                 return Err("the member does not come to serve".into());
             }
         }
-        if self.history.last_run_ended() < member.known_stable_on_disk.as_i64() {
-            let known = member.known_stable_on_disk;
-            return Err(format!("the member serves revision {}, though {known} was known to be stable", self.history.last_run_ended()));
-        }
+        self.check_known_stable(&member)?;
         loop {
             if self.step >= crash_at {
                 return self.end(member, cleanly);
@@ -309,6 +306,51 @@ impl World {
     /// The last batch of a WAL goes bad after it was acknowledged. The member may refuse to start, or not know that anything is
     /// missing; but what the disk knows to be stable it must not forget.
     fn rot(&mut self) -> Result<(), String> {
+        self.options.requests = u64::MAX;
+        let mut member = self.start()?;
+        self.come_up(&mut member)?;
+        for _ in 0..300 + self.rng.below(900) {
+            if self.clients.waiting() < 12 && self.rng.chance(1, 6) {
+                self.clients.act(&mut member, &mut self.history, self.now, &mut self.rng);
+            }
+            self.one_step(&mut member)?;
+        }
+        let written = member.crash(&mut self.disk, &mut self.rng);
+        self.clients.crash(&mut self.history);
+        let (path, offset) = &written[self.rng.below(written.len() as u64) as usize];
+        self.note(format!("{} is spoilt at {offset}", path.display()));
+        let at = offset + 100 + self.rng.below(100);
+        self.disk.spoil(path, at);
+        // What is lost unknown to the disk cannot be told: nothing is expected of what was answered.
+        self.history = History::new();
+        let Ok(mut member) = self.start() else { return Ok(()) };
+        if self.come_up(&mut member).is_err() {
+            return Ok(());
+        }
+        self.check_known_stable(&member)
+    }
+
+    /// Steps until the member serves and its audit has begun.
+    fn come_up(&mut self, member: &mut Member) -> Result<(), String> {
+        let begun = self.step;
+        while !member.leads() || !self.clients.is_audited() {
+            if member.leads() && !self.clients.has_audit() {
+                self.clients.audit(member, &self.history, &mut self.rng);
+            }
+            self.one_step(member)?;
+            if self.step - begun > PROGRESS_STEPS_MAX {
+                return Err("the member does not come to serve".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the disk knows to be stable is served (rule 6).
+    fn check_known_stable(&self, member: &Member) -> Result<(), String> {
+        let (known, serves) = (member.known_stable_on_disk.as_i64(), self.history.last_run_ended());
+        if serves < known {
+            return Err(format!("the member serves revision {serves}, though {known} was known to be stable"));
+        }
         Ok(())
     }
 }
