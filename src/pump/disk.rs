@@ -145,7 +145,7 @@ impl<D: Disk> Inner<D> {
                 Report::Event(Event::SegmentReady(segment))
             }
             Err(e) if e.kind() == io::ErrorKind::StorageFull => {
-                self.disk.remove(&self.path(segment)).await.ok();
+                self.disk.remove(&self.path(segment).with_extension("new")).await.ok();
                 Report::Event(Event::SegmentRefused(segment))
             }
             Err(e) => Report::Fatal(format!("making WAL segment {} ready: {e}", self.path(segment).display())),
@@ -175,9 +175,13 @@ impl<D: Disk> Inner<D> {
         if made {
             return self.disk.open(&path, open(OpenMode::Existing)).await;
         }
-        let file = self.disk.open(&path, open(OpenMode::New)).await?;
+        // Under another name until it is whole, so that a start never meets half a segment.
+        let unfinished = path.with_extension("new");
+        self.disk.remove(&unfinished).await.ok();
+        let file = self.disk.open(&unfinished, open(OpenMode::New)).await?;
         file.allocate(bytes).await?;
         file.fill_zeros(0, bytes).await?;
+        self.disk.rename(&unfinished, &path).await?;
         self.disk.sync_directory(&self.wal_folder).await?;
         Ok(file)
     }
