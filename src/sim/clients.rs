@@ -212,7 +212,7 @@ impl Clients {
         let compare = (0..rng.below(3)).map(|_| compare(history, rng)).collect();
         let folder = rng.below(2);
         let mut keys: Vec<u64> = (0..KEYS).collect();
-        let mut branch = |me: &mut Clients, rng: &mut Prng, keys: &mut Vec<u64>| {
+        let branch = |me: &mut Clients, rng: &mut Prng, keys: &mut Vec<u64>| {
             let mut ops = Vec::new();
             for _ in 0..1 + rng.below(4) {
                 let request = match rng.below(8) {
@@ -315,8 +315,7 @@ impl Clients {
                     _ => 0,
                 };
                 let prev_kv = rng.chance(1, 3);
-                let create =
-                    pb::WatchCreateRequest { key, range_end, start_revision, prev_kv, watch_id, ..Default::default() };
+                let create = pb::WatchCreateRequest { key, range_end, start_revision, prev_kv, watch_id, ..Default::default() };
                 let watched = Watched::new(&create, history.shown, false);
                 let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
                 match chosen.filter(|_| rng.chance(1, 2) || mine.len() >= STREAMS_MAX) {

@@ -80,8 +80,7 @@ impl Member {
         let initial = found.configuration().unwrap_or(initial);
         let identity = Identity { cluster: cluster_id(&[member]), member, initial };
         let Shape { shards, cores, fronts, .. } = shape;
-        let layout =
-            Layout { cluster: identity.cluster, member, shards, cores, fronts, checkpoints: CHECKPOINTS };
+        let layout = Layout { cluster: identity.cluster, member, shards, cores, fronts, checkpoints: CHECKPOINTS };
         if found.shards().is_some_and(|found| found != shards) {
             return Err("the number of shards changed".into());
         }
@@ -149,11 +148,6 @@ impl Member {
     /// When something is due though nothing happens.
     pub fn next_deadline(&mut self) -> Instant {
         self.executors.iter_mut().map(Executor::next_deadline).min().unwrap_or(Instant::MAX)
-    }
-
-    /// Disk work under way.
-    pub fn disk_work(&self) -> usize {
-        self.work.len()
     }
 
     /// Does one random thing that is possible; what goes to the clients is added to `clients`. False: nothing is.
