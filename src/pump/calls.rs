@@ -3,27 +3,33 @@
 use std::task::Context;
 
 use crate::base::Instant;
-use crate::front::{Front, FrontEffect};
+use crate::front::{CallOptions, Front, FrontEffect};
 use crate::rpc::{Incoming, Port};
 
+use super::internal::Internal;
 use super::queues::Bell;
 
 /// The front's side of its executor's port.
 pub struct Calls {
     port: Port,
     bell: Bell,
+    internal: Internal,
     shut_down: Box<dyn Fn()>,
     incoming: Vec<Incoming>,
 }
 
 impl Calls {
     /// `shut_down` begins the end of all connections.
-    pub fn new(port: Port, bell: Bell, shut_down: impl Fn() + 'static) -> Calls {
-        Calls { port, bell, shut_down: Box::new(shut_down), incoming: Vec::new() }
+    pub fn new(port: Port, bell: Bell, internal: Internal, shut_down: impl Fn() + 'static) -> Calls {
+        Calls { port, bell, internal, shut_down: Box::new(shut_down), incoming: Vec::new() }
     }
 
     /// Hands everything that came in to the front; the bell rings at the next event.
     pub fn deliver(&mut self, now: Instant, front: &mut Front) {
+        for (call, method, message) in self.internal.take_fresh() {
+            front.open(now, call, method, CallOptions::default());
+            front.message(now, call, message);
+        }
         let waker = self.bell.waker();
         let mut cx = Context::from_waker(&waker);
         while self.port.poll_incoming(&mut cx, &mut self.incoming).is_ready() {
@@ -47,6 +53,12 @@ impl Calls {
     /// Sends what the front says; gives back what is not for the transport.
     pub fn send(&self, effect: FrontEffect) -> Option<FrontEffect> {
         match effect {
+            FrontEffect::Send { call, message } if Internal::owns(call) => self.internal.message(call, &message),
+            FrontEffect::SendShared { call, head, body } if Internal::owns(call) => {
+                self.internal.message(call, &head);
+                self.internal.message(call, &body);
+            }
+            FrontEffect::Finish { call, status } if Internal::owns(call) => self.internal.finish(call, status),
             FrontEffect::Send { call, message } => self.port.send(call, message),
             FrontEffect::SendShared { call, head, body } => {
                 self.port.send(call, head);

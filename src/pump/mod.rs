@@ -15,9 +15,11 @@
 mod calls;
 mod disk;
 mod executor;
+mod internal;
 mod queues;
 
 pub use calls::Calls;
 pub use disk::{CoreDisk, Report};
 pub use executor::{Ended, Executor, ExecutorParts};
+pub use internal::Internal;
 pub use queues::{Batch, Bell, Envelope, Homes, Queues};

@@ -17,6 +17,7 @@
 
 pub mod cores;
 pub mod datadir;
+mod http;
 pub mod identity;
 pub mod logging;
 pub mod notify;

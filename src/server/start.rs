@@ -88,6 +88,7 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
     for block in dir.paths().blocks() {
         probe::probe_direct_io(&block).map_err(|p| StartError::Probe(vec![p.to_string()]))?;
     }
+    remove_unfinished(&dir);
     let addresses = addresses(&config)?;
     let listeners = addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
     let found = recover::find(&SystemFiles, dir.paths()).map_err(StartError::Recover)?;
@@ -352,6 +353,16 @@ fn identify(config: &Config, found: &recover::Found, shard_cores: usize) -> Resu
     let initial = Configuration::new(0, shards, vec![member], Vec::new()).map_err(|e| StartError::Config(e.to_string()))?;
     let initial = found.configuration().unwrap_or(initial);
     Ok(Identity { cluster, member, initial })
+}
+
+/// Segments that an earlier run was making when it ended hold nothing.
+fn remove_unfinished(dir: &DataDir) {
+    let Ok(listing) = dir.paths().list() else { return };
+    for path in listing.others.iter().filter(|path| path.extension().is_some_and(|e| e == "new")) {
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "a half-made WAL segment could not be removed");
+        }
+    }
 }
 
 /// The addresses of the client URLs: every one that their hosts resolve to.

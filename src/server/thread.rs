@@ -12,9 +12,10 @@ use std::time::Duration;
 use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
 use crate::coordinator::{Chief, ChiefParts};
 use crate::front::{self, Front};
+use crate::gateway;
 use crate::io::{Clock, Disk, Durability, Listener, Network, Open, OpenMode, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
-use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Queues};
+use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Internal, Queues};
 use crate::raft::{self, Election};
 use crate::reign::Board;
 use crate::rpc::{Connections, Options, Port};
@@ -22,6 +23,7 @@ use crate::runtime::{self, AcceptedSocket};
 use crate::shard::{Core, CoreLog, Layout};
 use crate::wal::{Ledger, Writer, WriterOptions};
 
+use super::http::Http;
 use super::recover::{Files, GroupSeed, Identity, SystemFiles};
 
 /// How long open streams get to end when the member stops.
@@ -203,14 +205,17 @@ fn make_front(
     let id = config.front;
     let port = Port::new();
     let connections = Connections::new(executor.clone(), port.clone(), Options { request_bytes_max });
-    executor.spawn(Urgency::Prompt, serve(executor.clone(), connections.clone(), accepted));
+    let internal = Internal::new(bell.clone());
+    let http =
+        Http { board: board.clone(), internal: internal.clone(), tasks: executor.clone(), timeout: config.request_timeout() };
+    executor.spawn(Urgency::Prompt, serve(executor.clone(), connections.clone(), accepted, http));
     executor.spawn(Urgency::Prompt, take_connections(executor.clone(), listeners, to_fronts, accept));
     let (tasks, ending) = (executor.clone(), connections);
     let shut_down = move || {
         let connections = ending.clone();
         tasks.spawn(Urgency::Prompt, async move { connections.shut_down(CALLS_GRACE).await });
     };
-    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), shut_down))
+    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), internal, shut_down))
 }
 
 /// Serves the connections that were taken for this front.
@@ -218,11 +223,16 @@ async fn serve(
     executor: runtime::Executor,
     connections: Connections<runtime::Executor>,
     accepted: flume::Receiver<AcceptedSocket>,
+    http: Http<runtime::Executor>,
 ) {
     while let Ok(socket) = accepted.recv_async().await {
         match executor.adopt(socket) {
             Ok(socket) => {
-                connections.open(socket, |_, _| async {});
+                let (http, tasks) = (http.clone(), executor.clone());
+                connections.open(socket, move |wire, stopping| async move {
+                    let handler = async |request| http.answer(request).await;
+                    gateway::serve(wire, &handler, &tasks, stopping.stopped()).await;
+                });
             }
             Err(error) => tracing::debug!(%error, "rejected connection on client endpoint"),
         }
