@@ -66,6 +66,10 @@ impl Life {
         }
     }
 
+    pub fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// How it is started this time: its shards are given at the first start only, its CPUs are others each time.
     pub fn spec(&self, prng: &mut Prng) -> Spec {
         let shards = self.shards.to_string();
