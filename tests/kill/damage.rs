@@ -44,7 +44,11 @@ impl Sample {
                 life.unload(load).await;
                 life.verify(&member).await;
             });
-            if last && end == End::Killed { member.kill() } else { drop(member.stop()) }
+            if last && end == End::Killed {
+                member.kill();
+            } else {
+                member.stop();
+            }
         }
         Sample { life }
     }

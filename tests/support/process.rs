@@ -146,10 +146,6 @@ impl Member {
         Member { child, log, started, port, ready_after: Duration::ZERO }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// All that it has said.
     pub fn log(&self) -> String {
         self.log.lock().expect("the reader does not panic").text.clone()
