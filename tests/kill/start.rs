@@ -167,7 +167,7 @@ fn flags_that_do_not_work_yet_are_refused_by_name() {
         &["--config-file", "x"],
         &["--host-whitelist", "a"],
         &["--listen-metrics-urls", "http://127.0.0.1:1"],
-        &["--discovery", "http://x"],
+        &["--discovery-endpoints", "http://x"],
         &["--force-new-cluster"],
         &["--trusted-ca-file=x"],
     ];
