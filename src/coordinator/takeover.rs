@@ -184,6 +184,7 @@ impl Chief {
             self.lessor.grant(from, id, ttl);
         }
         self.compacted = state.compact_revision();
+        self.alarms.clone_from(state.alarms());
         self.board.publish_alarms(alarm_bits(state));
         self.board.raise_serving(reign.stable());
         self.open = true;
