@@ -69,7 +69,8 @@ fn a_stop_before_it_serves_is_a_clean_one() {
         member.signal(libc::SIGTERM);
         let status = member.wait_end(PATIENCE);
         // Right after exec the process has not come to its first line yet: then the signal ends it.
-        let before_main = member.log().is_empty() && std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGTERM);
+        let before_main =
+            member.log().is_empty() && std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGTERM);
         assert!(status.code() == Some(0) || before_main, "{status}:\n{}", member.log());
     }
     block_on(put_and_get(&Spec::new(dir.path()).start(), "a"));
