@@ -6,9 +6,15 @@
 #[allow(dead_code, reason = "each test program uses its own part of it")]
 mod support;
 
+#[path = "kill/damage.rs"]
+mod damage;
 #[path = "kill/history.rs"]
 mod history;
 #[path = "kill/load.rs"]
 mod load;
 #[path = "kill/rounds.rs"]
 mod rounds;
+#[path = "kill/sigterm.rs"]
+mod sigterm;
+#[path = "kill/start.rs"]
+mod start;

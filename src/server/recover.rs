@@ -12,7 +12,7 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
 use crate::group::{Machine, Note, Replica};
 use crate::mvcc::Mvcc;
-use crate::pages::{Options, Store};
+use crate::pages::{Options, Store, What};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::{MetaLoadError, MetaState, Payload};
 use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
@@ -214,9 +214,12 @@ fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Opt
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    let store = Store::open(&metas, bytes, store_options(cache_bytes))
-        .map_err(|damage| RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() })?;
-    Ok(Some(store))
+    match Store::open(&metas, bytes, store_options(cache_bytes)) {
+        Ok(store) => Ok(Some(store)),
+        // The first checkpoint was interrupted before its meta page: everything is in the log yet, which says so if not.
+        Err(damage) if damage.what == What::NoCheckpoint => Ok(None),
+        Err(damage) => Err(RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() }),
+    }
 }
 
 fn store_options(cache_bytes: usize) -> Options {

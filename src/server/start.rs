@@ -75,6 +75,8 @@ impl std::error::Error for StartError {}
 /// # Errors
 /// [`StartError`], in the words for whoever runs it.
 pub fn run(mut config: Config) -> Result<(), StartError> {
+    // Before there is any other thread: one that does not block them would be ended by them, and with it the process.
+    let signals = Signals::block().map_err(|e| StartError::Io("blocking signals", e))?;
     if let Some(host) = cores::default_host() {
         config.use_default_host(host);
     }
@@ -96,10 +98,9 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
         tracing::warn!("{tail}");
     }
     let identity = identify(&config, &found, plan.shard_cores)?;
-    let stop = Signals::block().map_err(|e| StartError::Io("blocking signals", e))?;
     let member = Member { config, plan, identity };
     let running = member.launch(&mut dir, found, listeners)?;
-    running.serve(dir, &stop)
+    running.serve(dir, &signals)
 }
 
 struct Member {
@@ -297,12 +298,18 @@ impl Member {
 impl Running {
     /// Serves from the moment that the member leads until a signal or a failure.
     fn serve(self, mut dir: DataDir, signals: &Signals) -> Result<(), StartError> {
+        let stopping = signals.watch();
         for _ in 0..self.accept.len() {
-            flume::Selector::new()
-                .recv(&self.ready, |r| r.map_err(|_| String::from("a thread ended before it was ready")))
+            let early = flume::Selector::new()
+                .recv(&self.ready, |r| r.map(|()| None).map_err(|_| String::from("a thread ended before it was ready")))
+                .recv(&stopping, |signal| Ok(Some(signal.unwrap_or_default())))
                 .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended at start".into())))
-                .wait()
-                .map_err(StartError::Fatal)?;
+                .wait();
+            if let Some(signal) = early.map_err(StartError::Fatal)? {
+                // Nobody has been answered yet: there is nothing to finish.
+                tracing::info!(signal, "received signal before the start was complete; shutting down");
+                return Ok(());
+            }
         }
         dir.mark_started().map_err(StartError::DataDir)?;
         for accept in &self.accept {
@@ -310,7 +317,6 @@ impl Running {
         }
         tracing::info!("ready to serve client requests");
         super::notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1").ok();
-        let stopping = signals.watch();
         let stopped = flume::Selector::new()
             .recv(&stopping, |signal| Ok(signal.unwrap_or_default()))
             .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended by itself".into())))

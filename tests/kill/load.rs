@@ -26,6 +26,7 @@ const SHORT_TTL: i64 = 1;
 pub struct Load {
     shared: Rc<Shared>,
     tasks: Vec<JoinHandle<()>>,
+    watches: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -35,7 +36,7 @@ struct Shared {
     /// Long leases that are there, as far as the clients know.
     leases: RefCell<Vec<i64>>,
     stopping: Cell<bool>,
-    /// Keys that the clients of this load may not lose: `b.` in the range deletes' way.
+    /// Some values fill many pages.
     big_values: bool,
 }
 
@@ -51,21 +52,21 @@ impl Load {
             stopping: Cell::new(false),
             big_values: prng.chance(1, 3),
         });
-        let mut tasks = Vec::new();
+        let (mut tasks, mut watches) = (Vec::new(), Vec::new());
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
             connections.push(Client::connect(port).await.expect("a member that serves"));
         }
         let everything = Span { from: EVERYTHING.0.to_owned(), to: Some(EVERYTHING.1.to_owned()) };
         for span in [everything, Span::prefix("o."), Span::prefix("t.")] {
-            tasks.push(spawn_local(watch(connections[0].clone(), shared.clone(), span, known + 1)));
+            watches.push(spawn_local(watch(connections[0].clone(), shared.clone(), span, known + 1)));
         }
         for client in 0..CLIENTS {
             let connection = connections[client % CONNECTIONS].clone();
             tasks.push(spawn_local(work(connection, shared.clone(), prng.fork())));
         }
         tasks.push(spawn_local(keep_alive(connections[1].clone(), shared.clone())));
-        Load { shared, tasks }
+        Load { shared, tasks, watches }
     }
 
     /// How many requests have been answered.
@@ -78,11 +79,14 @@ impl Load {
         self.shared.stopping.set(true);
     }
 
-    /// After the member's end: the record, the next number, the leases.
+    /// When the member has gone away, or the clients were told to stop: the record, the next number, the leases.
     pub async fn end(self) -> (Ops, u64, Vec<i64>) {
-        self.stop();
+        let gone = !self.shared.stopping.replace(true);
         for task in self.tasks {
             task.await.expect("a client does not panic");
+        }
+        for watch in self.watches {
+            if gone { watch.await.expect("a watch does not panic") } else { watch.abort() }
         }
         let next = self.shared.next.get();
         (self.shared.ops.take(), next, self.shared.leases.take())
@@ -231,15 +235,15 @@ async fn ask(client: &Client, op: &Op) -> Result<Outcome, Failure> {
 async fn watch(client: Client, shared: Rc<Shared>, span: Span, from: i64) {
     let to = span.to.clone().expect("a range");
     let Ok(mut stream) = client.watch(&span.from, &to, from).await else { return };
-    let mut seen = Events::new();
+    let place = shared.ops.borrow().watched.len();
+    shared.ops.borrow_mut().watched.push((from, span, Events::new()));
     while let Ok(Some(answer)) = stream.next::<pb::WatchResponse>().await {
         assert!(!answer.canceled, "a watch was cancelled: {}", answer.cancel_reason);
         let revision = answer.header.expect("a header").revision;
         let mut ops = shared.ops.borrow_mut();
         ops.shown = ops.shown.max(revision);
-        seen.extend(answer.events);
+        ops.watched[place].2.extend(answer.events);
     }
-    shared.ops.borrow_mut().watched.push((from, span, seen));
 }
 
 /// Keeps the oldest lease alive, again and again.

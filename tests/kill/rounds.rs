@@ -1,6 +1,7 @@
 //! kill -9 in mid-load, again and again: what was acknowledged is there, with its revision, and nothing is there by halves.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use etcring::base::Prng;
@@ -62,6 +63,10 @@ impl Life {
             gone: BTreeSet::new(),
             unsure: BTreeSet::new(),
         }
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// How it is started this time: its shards are given at the first start only, its CPUs are others each time.
@@ -222,7 +227,9 @@ async fn one_round(life: &mut Life, member: &mut Member, prng: &mut Prng) -> Tal
     until_done(&load, 20 + prng.below(1500)).await;
     member.signal(libc::SIGKILL);
     life.unload(load).await;
-    member.kill();
+    let status = member.wait_end(PATIENCE);
+    let log = member.log();
+    assert!(status.signal() == Some(libc::SIGKILL) && !log.contains("\"panic\""), "it ended by itself, {status}:\n{log}");
     tally
 }
 

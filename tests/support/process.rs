@@ -86,7 +86,9 @@ impl Spec {
     pub fn spawn_on(&self, port: u16, peer_port: u16) -> Member {
         let url = format!("http://127.0.0.1:{port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_etcring"));
+        // Another build of it may be put to the test as well.
+        let binary = std::env::var("ETCRING_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_etcring").to_owned());
+        let mut command = Command::new(binary);
         command.env_clear().arg("--data-dir").arg(&self.data_dir);
         command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer_url]);
         command.args(&self.arguments).envs(self.variables.iter().map(|(k, v)| (k, v)));
@@ -142,10 +144,6 @@ impl Member {
         let (stderr, sink) = (child.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || read_log(stderr, &sink));
         Member { child, log, started, port, ready_after: Duration::ZERO }
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// All that it has said.
