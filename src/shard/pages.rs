@@ -100,7 +100,10 @@ impl Core {
         };
         let behind = replica.applied() > replica.checkpointed();
         let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk();
-        if whole && replica.checkpoint_is_idle() && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling) {
+        if whole
+            && replica.checkpoint_is_idle()
+            && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
+        {
             let step = replica.begin_checkpoint(self.now, &stamp);
             self.checkpoint_step(place, step, effects);
         }
