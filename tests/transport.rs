@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use etcring::base::Prng;
+use etcring::base::limits::{CALLS_PER_CONNECTION_MAX, PARTIAL_BYTES_PER_CONNECTION_MAX};
+use etcring::front::message_prefix;
 use etcring::io::{Network, Tasks, Urgency};
 use etcring::runtime::{CoreOptions, Executor, run_here};
 
@@ -69,6 +71,7 @@ fn unary_calls_are_answered() {
             async move { ok(&client.call(PUT, &[&i.to_le_bytes()]).await, &[&i.to_le_bytes()]) }
         });
         client::all(&executor, calls).await;
+        client.unary(PUT, client::framed(b"x")).await;
         let answer = client.call("/etcdserverpb.KV/DeleteRange", &[b"x"]).await;
         refused(&answer, 200, 3, "etcdserver: key is not provided");
         assert_eq!(server.port.calls(), 0);
@@ -334,6 +337,173 @@ fn bad_http1_is_refused() {
         let mut socket = executor.connect(server.address).await.expect("connected");
         write_all(&mut socket, b"GET /health HT").await;
         drop(socket);
+        until(&executor, || server.connections.is_empty()).await;
+    });
+}
+
+#[test]
+fn damaged_sessions_harm_nobody_else() {
+    with_server(|executor, server| async move {
+        let mut header_block = b"\x83\x86\x41\x01x\x04\x14/etcdserverpb.KV/Put\x5f\x10application/grpc".to_vec();
+        let mut session = [PREFACE, SETTINGS].concat();
+        for stream in [1u8, 3, 5, 7] {
+            session.extend([0, 0, header_block.len() as u8, 1, 4, 0, 0, 0, stream]);
+            session.extend(&header_block);
+            session.extend([0, 0, 9, 0, stream & 1, 0, 0, 0, stream, 0, 0, 0, 0, 4, b'a', b'b', b'c', b'd']);
+            // The content type is in the table after the first, with the authority of the next before it: entry 63.
+            header_block = match stream {
+                1 => b"\x83\x86\x41\x01x\x04\x14/etcdserverpb.KV/Put\xBF".to_vec(),
+                _ => b"\x83\x86\x41\x01y\x04\x19/etcdserverpb.Watch/Watch\x5f\x10application/grpc".to_vec(),
+            };
+        }
+        let well = Client::connect(&executor, server.address).await;
+        let mut rng = Prng::new(5);
+        for round in 0..600u32 {
+            let mut bytes = session.clone();
+            for _ in 0..1 + rng.below(4) {
+                // The preface is left alone.
+                let at = 24 + rng.below(bytes.len() as u64 - 24) as usize;
+                match rng.below(4) {
+                    0 => bytes[at] = rng.u64() as u8,
+                    1 => bytes[at] ^= 1 << rng.below(8),
+                    2 => bytes.truncate(at),
+                    _ => drop(bytes.splice(at..at, (0..rng.below(20)).map(|_| rng.u64() as u8))),
+                }
+                if bytes.len() <= 25 {
+                    break;
+                }
+            }
+            let mut socket = executor.connect(server.address).await.expect("connected");
+            write_all(&mut socket, &bytes).await;
+            if round % 50 == 0 {
+                ok(&well.call(PUT, &[b"fine"]).await, &[b"fine"]);
+            }
+        }
+        until(&executor, || server.connections.len() == 1).await;
+        assert_eq!(server.port.calls(), 0);
+        ok(&well.call(PUT, &[b"fine"]).await, &[b"fine"]);
+    });
+}
+
+#[test]
+fn headers_without_end_are_refused() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let long = "x".repeat(80 << 10);
+        assert_eq!(client.status_only(PUT, &[("token", &long)]).await, 431);
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+    });
+}
+
+#[test]
+fn a_client_that_reads_no_answers_gets_no_more() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let message = vec![7; 1 << 20];
+        let mut calls = Vec::new();
+        for _ in 0..90 {
+            let mut call = client.open(PUT).await;
+            call.send(&message, true);
+            calls.push(call);
+            executor.sleep(Duration::from_millis(2)).await;
+        }
+        let mut refusals = 0;
+        for mut call in calls {
+            match call.next().await {
+                Some(answer) => assert_eq!(answer.len(), message.len()),
+                None => {
+                    assert_eq!(call.end().await.grpc_status(), 8);
+                    refusals += 1;
+                }
+            }
+        }
+        assert!((5..80).contains(&refusals), "{refusals} refused");
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+    });
+}
+
+#[test]
+fn one_busy_connection_leaves_room_for_the_others() {
+    with_server(|executor, server| async move {
+        let address = server.address;
+        let (told, flood_ends) = flume::bounded::<usize>(1);
+        let (halt, halted) = flume::bounded::<()>(1);
+        let flood = std::thread::spawn(move || {
+            run_here(&CoreOptions::named("flood"), |executor| async move {
+                let client = Client::connect(&executor, address).await;
+                let message = client::framed(&vec![1; 500_000]);
+                let mut count = 0;
+                while !halted.is_disconnected() {
+                    let calls = (0..8).map(|_| {
+                        let (client, message) = (client.clone(), message.clone());
+                        async move { client.unary(PUT, message).await }
+                    });
+                    client::all(&executor, calls).await;
+                    count += 8;
+                }
+                told.send(count).expect("someone waits");
+            })
+        });
+        let client = Client::connect(&executor, address).await;
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let started = Instant::now();
+            ok(&client.call(PUT, &[b"small"]).await, &[b"small"]);
+            times.push(started.elapsed());
+            executor.sleep(Duration::from_millis(2)).await;
+        }
+        drop(halt);
+        let floods = flood_ends.recv_async().await.expect("the flood ended");
+        flood.join().expect("no panic").expect("an executor");
+        times.sort();
+        println!("{floods} large calls beside; small ones: p50 {:?}, p99 {:?}", times[50], times[99]);
+        assert!(floods > 0 && times[50] < Duration::from_millis(300), "half of the small calls took {:?} or more", times[50]);
+    });
+}
+
+#[test]
+fn a_connection_has_only_so_many_calls() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let mut calls = Vec::new();
+        for number in 0..CALLS_PER_CONNECTION_MAX {
+            let mut call = client.open(COMPACT).await;
+            call.send(b"", true);
+            calls.push(call);
+            if number % 1000 == 0 {
+                executor.sleep(Duration::from_millis(1)).await;
+            }
+        }
+        until(&executor, || server.port.calls() == CALLS_PER_CONNECTION_MAX).await;
+        assert_eq!(client.reset_reason(COMPACT).await, h2::Reason::REFUSED_STREAM);
+        assert_eq!(server.port.calls(), CALLS_PER_CONNECTION_MAX);
+        calls.pop().expect("many").reset();
+        server.cancelled(&executor, 1).await;
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+    });
+}
+
+#[test]
+fn a_connection_holds_only_so_much_of_messages_to_come() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let announced = message_prefix(2 << 20);
+        let part = vec![7; (2 << 20) - 1];
+        let refusals = Rc::new(Cell::new(0));
+        for _ in 0..=PARTIAL_BYTES_PER_CONNECTION_MAX / part.len() {
+            let call = client.open(PUT).await.bytes(&announced).bytes(&part);
+            let refusals = refusals.clone();
+            // Which of them is one too many depends on how they are mixed on the way.
+            executor.spawn(Urgency::Prompt, async move {
+                if let Some(code) = call.refusal().await {
+                    assert_eq!(code, 8);
+                    refusals.set(refusals.get() + 1);
+                }
+            });
+        }
+        until(&executor, || refusals.get() > 0).await;
+        ok(&client.call(PUT, &[b"fine"]).await, &[b"fine"]);
+        client.cut();
         until(&executor, || server.connections.is_empty()).await;
     });
 }

@@ -158,7 +158,7 @@ pub const PARKED_CALLS_MAX: usize = 16384;
 /// The most keys that a range asks of one group at a time.
 pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
 /// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.
-pub const WATCH_STREAM_BYTES_MAX: usize = 1 << 20;
+pub const WATCH_STREAM_BYTES_MAX: usize = 8 << 20;
 /// The most revisions in one response to a watch that catches up (etcd's).
 pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
 /// Above this many bytes a response to a watch that catches up takes no further revision.

@@ -6,6 +6,7 @@ mod buffer;
 mod entry;
 mod ids;
 pub mod limits;
+pub mod mutant;
 mod prng;
 mod range;
 mod time;

@@ -75,6 +75,8 @@ pub struct Chief {
     pub(super) next_hold: u64,
     /// Revisions taken here that not every participant has adopted.
     pub(super) covering: BTreeSet<Revision>,
+    /// The alarms of group 0's applied state.
+    pub(super) alarms: BTreeSet<(MemberId, i32)>,
     /// The last compaction proposed; `None`: never.
     pub(super) compacted: Option<Revision>,
     /// Physical compactions that wait for every group.
@@ -138,6 +140,7 @@ impl Chief {
             busy: GroupSet::EMPTY,
             next_hold: 0,
             covering: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             compacted: None,
             physical: Vec::new(),
             sliced: BTreeMap::new(),

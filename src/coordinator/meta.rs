@@ -24,21 +24,30 @@ impl Chief {
         self.propose(reign, Payload::Compaction(revision), Some(ticket), Then::Compacted { revision, physical }, actions);
     }
 
+    /// etcd's Alarm: what is asked for is answered at once; raising what is raised, and taking back what is not, change nothing.
     pub(super) fn alarm(&mut self, reign: &Reign, ticket: Ticket, request: &pb::AlarmRequest, actions: &mut Vec<Action>) {
-        let member = MemberId(request.member_id);
-        let raised = match request.action() {
-            AlarmAction::Get => unreachable!("a front answers what is asked of alarms itself"),
-            AlarmAction::Activate => true,
-            AlarmAction::Deactivate => false,
+        let alarm = (MemberId(request.member_id), request.alarm);
+        let none = request.alarm == pb::AlarmType::None as i32;
+        let is_raised = self.alarms.contains(&alarm);
+        let now = match request.action() {
+            AlarmAction::Get => self.alarms.iter().copied().filter(|(_, kind)| none || *kind == request.alarm).collect(),
+            AlarmAction::Activate if none => Vec::new(),
+            AlarmAction::Activate if is_raised => vec![alarm],
+            AlarmAction::Deactivate if !is_raised => Vec::new(),
+            AlarmAction::Activate | AlarmAction::Deactivate => {
+                let raised = request.action() == AlarmAction::Activate;
+                let payload = Payload::Meta(MetaEffect::Alarm { member: alarm.0, kind: alarm.1, raised });
+                let then = Then::Answer(Answer::Alarms(vec![alarm]));
+                return self.propose(reign, payload, Some(ticket), then, actions);
+            }
         };
-        let payload = Payload::Meta(MetaEffect::Alarm { member, kind: request.alarm, raised });
-        let then = Then::Answer(Answer::Alarms(vec![(member, request.alarm)]));
-        self.propose(reign, payload, Some(ticket), then, actions);
+        self.answer_by_state(reign, ticket, Answer::Alarms(now), actions);
     }
 
     /// Group 0 has applied an entry that was proposed in this term.
     pub fn applied(&mut self, now: Instant, payload: &Payload, state: &MetaState, actions: &mut Vec<Action>) {
         if let Payload::Meta(MetaEffect::Alarm { .. }) = payload {
+            self.alarms.clone_from(state.alarms());
             self.board.publish_alarms(alarm_bits(state));
         }
         if matches!(payload, Payload::Barrier { .. }) || !self.open {
@@ -66,6 +75,7 @@ impl Chief {
                     Some(ticket) if physical => {
                         self.physical.push((revision, ticket));
                         self.to_cores(&CoreMessage::SettleCompaction(revision), actions);
+                        self.answer_physical(actions);
                     }
                     Some(ticket) => self.answer_now(ticket, Answer::Compacted, actions),
                     None => {}
@@ -78,6 +88,10 @@ impl Chief {
     pub(super) fn group_sliced(&mut self, group: GroupId, revision: Revision, actions: &mut Vec<Action>) {
         let known = self.sliced.entry(group).or_default();
         *known = revision.max(*known);
+        self.answer_physical(actions);
+    }
+
+    fn answer_physical(&mut self, actions: &mut Vec<Action>) {
         let done = self.data_groups().map(|g| self.sliced.get(&g).copied().unwrap_or_default()).min().unwrap_or_default();
         for (revision, ticket) in std::mem::take(&mut self.physical) {
             if revision <= done {

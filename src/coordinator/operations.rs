@@ -14,6 +14,7 @@ use crate::base::{GroupId, GroupSet, LeaseId, Mark, Revision};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{RequestOp, TxnRequest};
 use crate::reign::{Owner, Reign};
+use crate::shard::messages::OpResponse;
 use crate::shard::{
     Answer, CoreMessage, Decision, Facts, HoldId, HoldPurpose, Leave, PartFacts, Refusal, Ticket, Write, WriteResponse, settle,
 };
@@ -34,6 +35,8 @@ pub(super) struct Operation {
     /// The operations of the txn that takes a revision, and the answers to them as they come in.
     answering: Option<(Operations, Answers)>,
     changes: bool,
+    /// The request was a single write and no txn.
+    is_one_write: bool,
     /// The revisions taken, each with the groups that have not adopted it yet.
     adopting: BTreeMap<Revision, GroupSet>,
 }
@@ -51,6 +54,7 @@ impl Operation {
             parts: BTreeMap::new(),
             answering: None,
             changes: false,
+            is_one_write: false,
             adopting: BTreeMap::new(),
         }
     }
@@ -78,7 +82,14 @@ impl Operation {
         let (operations, answers) = self.answering.take().expect("the answers have been gathered");
         let path = self.path.as_ref().expect("the path has been decided");
         let answer = answers.assemble(txn, path, &operations);
-        settle(evaluate::Answer::Txn(answer), before, this)
+        match settle(evaluate::Answer::Txn(answer), before, this) {
+            // A delete over several shards went as a txn of one operation.
+            WriteResponse::Txn { mut responses, .. } if self.is_one_write => match responses.pop() {
+                Some(OpResponse::Done(response)) => response,
+                other => unreachable!("a write is answered by a write's answer, not {other:?}"),
+            },
+            response => response,
+        }
     }
 }
 
@@ -94,12 +105,13 @@ impl Chief {
     }
 
     pub(super) fn write(&mut self, ticket: Ticket, write: Write, groups: GroupSet, actions: &mut Vec<Action>) {
-        let txn = match write {
-            Write::Txn(txn) => txn,
-            Write::Delete(delete) => of_one(Request::RequestDeleteRange(delete)),
-            Write::Put(put) => of_one(Request::RequestPut(put)),
+        let (txn, is_one_write) = match write {
+            Write::Txn(txn) => (txn, false),
+            Write::Delete(delete) => (of_one(Request::RequestDeleteRange(delete)), true),
+            Write::Put(put) => (of_one(Request::RequestPut(put)), true),
         };
-        let operation = Operation::new(self.new_hold(), groups, Some(ticket), HoldPurpose::Txn(txn));
+        let mut operation = Operation::new(self.new_hold(), groups, Some(ticket), HoldPurpose::Txn(txn));
+        operation.is_one_write = is_one_write;
         self.begin(operation, actions);
     }
 

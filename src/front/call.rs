@@ -325,7 +325,7 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// The caller wants an error in place of an answer while there is no leader (`hasleader: true`).
     pub require_leader: bool,
-    /// Who the caller is (`token`, else `authorization` without its `Bearer ` prefix).
+    /// Who the caller is (`token`, else `authorization`; without a `Bearer ` prefix).
     pub token: Option<String>,
     /// `client-api-version` as it came, for a metric; etcd refuses one that is not UTF-8 with ErrGRPCInvalidClientAPIVersion.
     pub api_version: Option<Bytes>,

@@ -216,10 +216,10 @@ impl Front {
         self.start_hash(id, current, revision, false)
     }
 
-    /// A negative revision is compacted, but for -1 in a store that never was: etcd hashes everything up to it, which is nothing.
+    /// A negative revision is compacted, unless nothing ever was: then etcd hashes everything up to it, which is nothing.
     fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
         let compact_revision = self.shared.compact_revision();
-        if asked < compact_revision {
+        if compact_revision >= 0 {
             return Err(errors::COMPACTED.into());
         }
         let header = Some(self.current_header());

@@ -1,1 +1,83 @@
+use bytes::Bytes;
 
+use super::*;
+use crate::base::{CoreId, Revision};
+
+fn layout(shards: u16) -> Layout {
+    Layout { shards, cores: vec![CoreId(0); usize::from(shards) + 1] }
+}
+
+fn kv(key: String, version: i64, value: &str) -> KeyValue {
+    KeyValue { key: Bytes::from(key), version, value: Bytes::copy_from_slice(value.as_bytes()), ..Default::default() }
+}
+
+/// Answers a job from a sorted list of keys; how many slices it asked for, and how many keys they held.
+fn run(job: &mut RangeJob, layout: &Layout, all: &[KeyValue]) -> (usize, usize) {
+    let (mut slices, mut keys) = (0, 0);
+    while let Some(asked) = job.advance() {
+        assert!(!asked.is_empty(), "it goes on or it asks");
+        for (group, read) in asked {
+            let after = read.resume.clone().unwrap_or_default();
+            let mine = |kv: &&KeyValue| layout.of_key(&kv.key) == group && kv.key > after && read.range.contains(&kv.key);
+            let rest: Vec<KeyValue> = all.iter().filter(mine).cloned().collect();
+            let kvs: Vec<KeyValue> = rest.iter().take(read.limit).cloned().collect();
+            slices += 1;
+            keys += kvs.len();
+            let count = if read.with_count { rest.len() as u64 } else { 0 };
+            let resume = (rest.len() > kvs.len()).then(|| kvs.last().unwrap().key.clone());
+            job.give(group, RangeSlice { kvs, count, resume });
+        }
+    }
+    (slices, keys)
+}
+
+fn everything(limit: i64) -> pb::RangeRequest {
+    pb::RangeRequest { key: Bytes::from("a"), range_end: Bytes::from("z"), limit, ..Default::default() }
+}
+
+#[test]
+fn a_limit_asks_for_little_more_than_it_needs() {
+    let layout = layout(16);
+    let all: Vec<KeyValue> = (0..20_000).map(|i| kv(format!("k{i:05}"), 1, "v")).collect();
+    for limit in [1, 10, 500, 5000] {
+        let mut job = RangeJob::new(everything(limit), At::end_of(Revision(9)), &layout);
+        let (slices, keys) = run(&mut job, &layout, &all);
+        let outcome = job.outcome();
+        assert_eq!(outcome.kvs, all[..limit as usize]);
+        assert_eq!((outcome.more, outcome.count), (true, 20_000));
+        assert!(keys <= 2 * limit as usize + 16 * 5 && slices <= 16 * 5, "limit {limit}: {keys} keys in {slices} slices");
+    }
+}
+
+#[test]
+fn a_sort_with_a_limit_keeps_the_best_of_all() {
+    let layout = layout(4);
+    let all: Vec<KeyValue> = (0..9000).map(|i| kv(format!("k{i:05}"), (i * 7919) % 9000, "v")).collect();
+    for (order, best) in [(1, 0), (2, 8999)] {
+        let request = pb::RangeRequest { sort_order: order, sort_target: 1, ..everything(3) };
+        let mut job = RangeJob::new(request, At::end_of(Revision(9)), &layout);
+        run(&mut job, &layout, &all);
+        assert!(job.kvs.len() < 2000, "what cannot be in the answer is let go");
+        let outcome = job.outcome();
+        assert_eq!(outcome.kvs.iter().map(|kv| (kv.version - best).abs()).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(outcome.more);
+    }
+}
+
+#[test]
+fn a_target_without_an_order_sorts_what_the_limit_let_through() {
+    let layout = layout(4);
+    let all: Vec<KeyValue> = (0..10).map(|i| kv(format!("k{i}"), 10 - i, "v")).collect();
+    let mut job = RangeJob::new(pb::RangeRequest { sort_target: 1, ..everything(3) }, At::end_of(Revision(9)), &layout);
+    run(&mut job, &layout, &all);
+    let keys: Vec<Bytes> = job.outcome().kvs.into_iter().map(|kv| kv.key).collect();
+    assert_eq!(keys, ["k3", "k2", "k1"], "of the first four in key order the three lowest versions");
+}
+
+#[test]
+fn an_empty_range_asks_nobody() {
+    let request = pb::RangeRequest { key: Bytes::from("b"), range_end: Bytes::from("a"), ..Default::default() };
+    let mut job = RangeJob::new(request, At::end_of(Revision(9)), &layout(4));
+    assert!(job.advance().is_none());
+    assert_eq!(job.outcome(), Outcome::default());
+}

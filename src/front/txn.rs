@@ -35,7 +35,7 @@ impl Route {
         let mut groups = GroupSet::EMPTY;
         let mut ranges = false;
         let mut prevs = false;
-        Route::walk(txn, layout, &mut |range| groups.0 |= layout.set_of(range).0);
+        Route::walk(txn, &mut |range| groups.0 |= layout.set_of(range).0);
         Route::looks(txn, &mut ranges, &mut prevs);
         if groups.is_empty() {
             // Nothing but ranges, in a nested txn: any shard can say which branches run.
@@ -44,7 +44,7 @@ impl Route {
         Route { groups, reads_later: ranges || (prevs && groups.len() > 1) }
     }
 
-    fn walk(txn: &pb::TxnRequest, layout: &Layout, touch: &mut impl FnMut(&KeyRange)) {
+    fn walk(txn: &pb::TxnRequest, touch: &mut impl FnMut(&KeyRange)) {
         for c in &txn.compare {
             touch(&KeyRange::of(&c.key, &c.range_end));
         }
@@ -52,7 +52,7 @@ impl Route {
             match &op.request {
                 Some(Op::RequestPut(r)) => touch(&KeyRange::of(&r.key, &Bytes::new())),
                 Some(Op::RequestDeleteRange(r)) => touch(&KeyRange::of(&r.key, &r.range_end)),
-                Some(Op::RequestTxn(r)) => Route::walk(r, layout, touch),
+                Some(Op::RequestTxn(r)) => Route::walk(r, touch),
                 Some(Op::RequestRange(_)) | None => {}
             }
         }

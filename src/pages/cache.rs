@@ -56,6 +56,8 @@ pub(super) struct Cache {
     hand: usize,
     cached_bytes: usize,
     dirty_bytes: usize,
+    /// The bytes of frames that the checkpoint under way took.
+    writing_bytes: usize,
 }
 
 impl Cache {
@@ -69,6 +71,7 @@ impl Cache {
             hand: 0,
             cached_bytes: 0,
             dirty_bytes: 0,
+            writing_bytes: 0,
         }
     }
 
@@ -250,13 +253,20 @@ impl Cache {
 
     /// The dirty frames, lowest page first, for a checkpoint that begins now.
     pub fn take_dirty(&mut self) -> Vec<FrameIndex> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for &index in &dirty {
-            self.frames[index as usize].dirty_at = NONE;
+        let mut dirty = Vec::with_capacity(self.dirty.len());
+        for index in std::mem::take(&mut self.dirty) {
+            let frame = &mut self.frames[index as usize];
+            frame.dirty_at = NONE;
+            dirty.push((frame.page, index));
         }
-        dirty.sort_unstable_by_key(|&index| self.frames[index as usize].page);
-        self.dirty_bytes = 0;
-        dirty
+        dirty.sort_unstable();
+        self.writing_bytes = std::mem::take(&mut self.dirty_bytes);
+        dirty.into_iter().map(|(_, index)| index).collect()
+    }
+
+    /// What was taken for writing is on disk.
+    pub fn written(&mut self) {
+        self.writing_bytes = 0;
     }
 
     /// The bytes of a frame, sealed, for a write. From here on they are shared and do not change.
@@ -274,11 +284,13 @@ impl Cache {
         }
     }
 
-    /// Drops clean pages not used lately until `bytes_max` are cached, looking at a bounded number of frames.
+    /// Drops clean pages not used lately until `bytes_max` are cached, looking at a bounded number of frames and at none twice, so
+    /// that a page just read outlives one call. A quarter of `bytes_max` is left to clean pages, however many are dirty.
     /// Whether another call may drop more.
     pub fn evict(&mut self, bytes_max: usize, epochs: Epochs) -> bool {
+        let bytes_max = bytes_max.max(self.dirty_bytes + self.writing_bytes + bytes_max / 4);
         let mut progress = false;
-        for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len() * 2) {
+        for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len()) {
             if self.cached_bytes <= bytes_max {
                 return false;
             }

@@ -82,6 +82,7 @@ impl Store {
         assert!(writing.frames.is_empty() && writing.slabs.is_empty(), "a checkpoint was finished before it was written");
         self.durable = writing.generation;
         self.epochs.durable = self.epochs.begun;
+        self.cache.written();
         self.note = writing.note;
         self.file_bytes = writing.file_bytes;
         if self.space_load.is_none() {

@@ -1,5 +1,6 @@
 //! Walking a tree in key order.
 
+use super::cache::FrameIndex;
 use super::page;
 use super::read::Path;
 use super::{Fault, PageRef, Root, Store, branch, leaf};
@@ -82,6 +83,12 @@ impl<'a> Cursor<'a> {
     #[expect(clippy::should_implement_trait, reason = "an iterator could not tell a fault from the end")]
     pub fn next(&mut self) -> Result<(), Fault> {
         assert!(self.item.is_some(), "next at no entry");
+        let (frame, slot) = self.path.leaf();
+        if slot + 1 < page::cells(self.store.cache.page(frame)) {
+            self.item = Some(self.take(frame, slot + 1)?);
+            self.path.steps[self.path.len - 1].slot += 1;
+            return Ok(());
+        }
         let mut path = self.path;
         path.steps[path.len - 1].slot += 1;
         self.settle_forward(path)
@@ -153,9 +160,15 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Takes the entry at the path's end.
+    /// Goes to the entry at the path's end.
     fn settle(&mut self, path: Path) -> Result<(), Fault> {
         let (frame, slot) = path.leaf();
+        self.item = Some(self.take(frame, slot)?);
+        self.path = path;
+        Ok(())
+    }
+
+    fn take(&self, frame: FrameIndex, slot: usize) -> Result<Item<'a>, Fault> {
         let store = self.store;
         let page = store.cache.page(frame);
         let at = page::cell_at(page, slot);
@@ -169,8 +182,6 @@ impl<'a> Cursor<'a> {
             _ => leaf::value(page, at),
         };
         let value_bytes = run.map_or(value.len(), |run| run.bytes as usize);
-        self.item = Some(Item { key, value, value_bytes, weight: leaf::weight(page, at) });
-        self.path = path;
-        Ok(())
+        Ok(Item { key, value, value_bytes, weight: leaf::weight(page, at) })
     }
 }

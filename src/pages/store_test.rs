@@ -313,3 +313,32 @@ fn pages_describe_themselves() {
     assert!(described.iter().any(|page| matches!(page, PageDescription::Overflow { bytes: 20_000, pages: 5, .. })));
     assert!(described.iter().any(|page| matches!(page, PageDescription::Bitmap { sound: true, .. })));
 }
+
+#[test]
+fn a_walk_and_a_description_survive_any_contents_under_a_right_checksum() {
+    let mut store = filled(400, &[3; 90]);
+    store.put(TREE, &[b'k'; 5_000], &[&[5; 20_000]], 70_000).expect("cached");
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let pages = disk.bytes.len() / PAGE_BYTES;
+    let mut rng = crate::base::Prng::new(8);
+    let mut found = 0;
+    for _ in 0..2_000 {
+        let mut changed = disk.clone();
+        let id = 2 + rng.below(pages as u64 - 2) as usize;
+        let run_pages = match describe(PageId(id as u32), &changed.bytes[id * PAGE_BYTES..]) {
+            PageDescription::Overflow { pages, .. } => pages as usize,
+            _ => 1,
+        };
+        let bytes = &mut changed.bytes[id * PAGE_BYTES..(id + run_pages) * PAGE_BYTES];
+        for _ in 0..=rng.below(3) {
+            let near_the_start = rng.chance(1, 2);
+            let at = rng.below(if near_the_start { 120 } else { PAGE_BYTES as u64 }) as usize;
+            bytes[at] = rng.u64() as u8;
+        }
+        page::seal(bytes);
+        describe(PageId(id as u32), bytes);
+        found += usize::from(!changed.check().errors.is_empty());
+    }
+    assert!(found > 1_000, "only {found} of 2000 changes show");
+}

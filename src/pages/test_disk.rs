@@ -22,6 +22,7 @@ pub struct TestDisk {
 
 impl TestDisk {
     pub fn read(&mut self, first: PageId, pages: u32) -> AlignedBuffer {
+        assert!(pages <= 1000, "no test writes a run of {pages} pages");
         let mut buffer = AlignedBuffer::zeroed(pages as usize * PAGE_BYTES);
         let at = first.0 as usize * PAGE_BYTES;
         let end = (at + buffer.len()).min(self.bytes.len());
@@ -87,7 +88,7 @@ impl TestDisk {
 
     /// Runs a call until it has the pages that it needs.
     pub fn run<T>(&mut self, store: &mut Store, mut call: impl FnMut(&mut Store) -> Result<T, Fault>) -> T {
-        for _ in 0..100_000 {
+        for _ in 0..5_000 {
             match call(store) {
                 Ok(value) => return value,
                 Err(fault) => self.serve(store, fault),

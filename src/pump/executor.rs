@@ -155,7 +155,12 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             }
             core.flush(now, &mut self.effects);
             self.carry_out()?;
-            if self.core_inbox.is_empty() {
+            // Rule 13: what the slots cover is on the queues of all executors before they rise.
+            self.parts.queues.flush();
+            let (_, core, _) = self.parts.core.as_mut().expect("looked at above");
+            let raised = core.raise_slots(&mut self.effects);
+            self.carry_out()?;
+            if self.core_inbox.is_empty() && !raised {
                 return Ok(());
             }
         }
@@ -253,6 +258,10 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         let front = self.parts.front.as_ref().map_or(Instant::MAX, |(_, front, _)| front.next_deadline());
         let core = self.parts.core.as_mut().map_or(Instant::MAX, |(_, core, _)| core.next_deadline());
         let deadline = front.min(core);
+        if deadline <= self.parts.tasks.now() {
+            // What is due waits for something under way: that must get its turn.
+            return self.parts.tasks.yield_now().await;
+        }
         let received = {
             let mail = async { self.parts.queues.receive().await };
             let bell = async {

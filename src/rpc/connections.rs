@@ -11,15 +11,17 @@ use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::port::Port;
-use super::session::{Control, Ending, Session};
+use super::session::{Control, Ending, Session, Turn};
 use super::wire::{Buffers, Wire};
 use crate::base::limits::{CONNECTIONS_MAX, MESSAGE_OVERHEAD_BYTES};
-use crate::io::{Tasks, Urgency};
+use crate::io::{Listener, Tasks, Urgency};
 
 /// How long a connection may take to say what it speaks (grpc-go's connection timeout).
 const SNIFF_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the end of all connections is looked for.
 const ENDING_POLL: Duration = Duration::from_millis(10);
+/// How long no connection is taken after an error.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long an abrupt end may take.
 const ABRUPT_GRACE: Duration = Duration::from_millis(500);
 /// The first line of HTTP/2's preface; the session checks the rest.
@@ -130,7 +132,18 @@ impl<T: Tasks> Connections<T> {
     ) -> impl Future<Output = ()> + 'static {
         let tasks = self.tasks.clone();
         let mut session = Box::new(Session::new(wire, self.port.clone(), self.message_bytes_max, control));
-        poll_fn(move |cx| session.poll(cx, tasks.now()))
+        async move {
+            loop {
+                let turn = poll_fn(|cx| match session.poll(cx, tasks.now()) {
+                    Turn::Waits => Poll::Pending,
+                    turn => Poll::Ready(turn),
+                });
+                if turn.await == Turn::Closed {
+                    return;
+                }
+                tasks.yield_now().await;
+            }
+        }
     }
 
     /// Ends all connections: GOAWAY at once, so that clients go elsewhere while their calls end; after `grace` those that are left are
@@ -151,6 +164,20 @@ impl<T: Tasks> Connections<T> {
         for (_, control) in &state.controls {
             control.ending.set(ending);
             control.signal.raise();
+        }
+    }
+}
+
+/// Takes connections off a listener for ever and hands them to `take`. When one cannot be taken (no more files may be opened), it waits a
+/// little and goes on.
+pub async fn accept<T: Tasks, L: Listener>(tasks: &T, listener: &L, mut take: impl FnMut(L::Accepted)) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => take(accepted),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tasks.sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }

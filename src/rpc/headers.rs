@@ -66,10 +66,9 @@ fn is_grpc(content_type: &[u8]) -> bool {
 }
 
 fn options(headers: &HeaderMap, deadline: Option<Instant>) -> CallOptions {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let token = headers.get("token").map(text).or_else(|| {
-        let value = text(headers.get("authorization")?);
-        Some(value.strip_prefix("Bearer ").map(str::to_owned).unwrap_or(value))
+    let token = headers.get("token").or_else(|| headers.get("authorization")).map(|value| {
+        let bytes = value.as_bytes();
+        String::from_utf8_lossy(bytes.strip_prefix(b"Bearer ").unwrap_or(bytes)).into_owned()
     });
     CallOptions {
         deadline,

@@ -31,6 +31,6 @@ mod signal;
 mod stream;
 mod wire;
 
-pub use connections::{Connections, Options, Stopping};
+pub use connections::{Connections, Options, Stopping, accept};
 pub use port::{Incoming, Port};
 pub use wire::{Buffers, Wire};

@@ -219,3 +219,70 @@ impl Port {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::front::Code;
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn mailbox() -> Rc<Mailbox> {
+        Rc::new(Mailbox { outgoing: RefCell::default(), signal: Arc::default() })
+    }
+
+    fn open(port: &Port, mailbox: &Rc<Mailbox>, slot: usize) -> CallId {
+        port.open(mailbox, slot, Method::Put, CallOptions::default(), Some(Bytes::new())).expect("there is room")
+    }
+
+    #[test]
+    fn the_pump_is_woken_once_per_burst() {
+        let (port, mailbox, counter) = (Port::new(), mailbox(), Arc::new(Counter::default()));
+        let waker = Waker::from(counter.clone());
+        let (cx, mut events) = (&mut Context::from_waker(&waker), Vec::new());
+        assert!(port.poll_incoming(cx, &mut events).is_pending());
+        for slot in 0..5 {
+            open(&port, &mailbox, slot);
+        }
+        assert_eq!(counter.0.load(Ordering::SeqCst), 1);
+        assert!(port.poll_incoming(cx, &mut events).is_ready());
+        assert_eq!(events.len(), 5);
+        assert!(port.poll_incoming(cx, &mut events).is_pending());
+        open(&port, &mailbox, 5);
+        assert_eq!(counter.0.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_call_ends_once_and_its_place_is_not_mistaken_for_it() {
+        let (port, mailbox, mut events) = (Port::new(), mailbox(), Vec::new());
+        let first = open(&port, &mailbox, 0);
+        port.finish(first, Status::OK);
+        port.finish(first, Status::new(Code::Internal, "again"));
+        port.send(first, Bytes::new());
+        port.cancel(first);
+        let second = open(&port, &mailbox, 1);
+        assert_ne!(first, second);
+        assert_eq!(place(first), place(second));
+        port.event(first, Incoming::HalfClose { call: first });
+        port.cancel(first);
+        assert_eq!(port.calls(), 1);
+        port.cancel(second);
+        port.cancel(second);
+        port.send(second, Bytes::new());
+        assert_eq!((port.calls(), mailbox.outgoing.borrow().len()), (0, 1));
+        assert!(port.take_incoming(&mut events));
+        let cancelled = |event: &Incoming| matches!(event, Incoming::Cancel { call } if *call == second);
+        assert_eq!(events.iter().filter(|event| cancelled(event)).count(), 1);
+        assert_eq!(events.len(), 3);
+    }
+}

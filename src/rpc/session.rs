@@ -100,54 +100,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// One turn; ready when the connection is closed.
-    pub fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Poll<()> {
+    /// One turn, after which the waker of `cx` is woken when there is something for the next one.
+    pub fn poll(&mut self, cx: &Context<'_>, now: Instant) -> Turn {
         let signal = self.control.signal.clone();
-        signal.enter(cx.waker());
         loop {
+            signal.enter(cx.waker());
             signal.take();
             self.wire.begin_turn();
-            if self.turn(now).is_ready() {
+            let turn = match self.turn(now) {
+                Turn::Waits if self.wire.wants_turn() => Turn::Yields,
+                turn => turn,
+            };
+            if turn == Turn::Closed {
                 self.close();
-                return Poll::Ready(());
             }
-            // One connection does not keep the others waiting: what is left is for the next turn.
-            if self.wire.wants_turn() {
-                signal.leave();
-                signal.raise();
-                return Poll::Pending;
+            let is_quiet = signal.leave();
+            if turn != Turn::Waits || is_quiet {
+                return turn;
             }
-            if signal.leave() {
-                return Poll::Pending;
-            }
-            signal.enter(cx.waker());
         }
     }
 
-    fn turn(&mut self, now: Instant) -> Poll<()> {
+    fn turn(&mut self, now: Instant) -> Turn {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
         loop {
             self.tell_ending();
             self.calls.deliver();
             self.calls.advance_woken();
-            // What the two lines above gave to h2 is served by its next poll.
-            let _ = self.control.signal.take();
             let polled = self.poll_stage(cx, now);
             // Also when the connection is over: a GOAWAY with the reason may be on its way.
             let sent = self.wire.poll_send(cx);
             match polled {
-                Polled::Closed => return Poll::Ready(()),
                 Polled::Again => continue,
-                Polled::Waits | Polled::Interrupted if matches!(sent, Poll::Ready(Err(_))) => return Poll::Ready(()),
-                Polled::Interrupted => {
-                    self.control.signal.raise();
-                    return Poll::Pending;
-                }
+                Polled::Closed => return Turn::Closed,
+                Polled::Waits | Polled::Interrupted if matches!(sent, Poll::Ready(Err(_))) => return Turn::Closed,
+                Polled::Interrupted => return Turn::Yields,
                 Polled::Waits => {}
             }
+            // What was raised while h2 had its last word is not served yet.
             if !self.control.signal.take() && self.calls.is_quiet() {
-                return Poll::Pending;
+                return Turn::Waits;
             }
         }
     }
@@ -164,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             },
             Stage::Open(connection) => {
                 for _ in 0..ACCEPTS_PER_TURN_MAX {
+                    // What was given to h2 before is served by this poll.
                     let _ = self.control.signal.take();
                     match connection.poll_accept(cx) {
                         Poll::Ready(Some(Ok((request, respond)))) => self.calls.accept(request, respond, now),
@@ -207,6 +201,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drop for Session<S> {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// There is nothing to do until the session is woken.
+    Waits,
+    /// There is more to do, after others had their turn.
+    Yields,
+    /// The connection is over.
+    Closed,
 }
 
 enum Polled {

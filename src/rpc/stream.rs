@@ -91,8 +91,12 @@ impl Stream {
     /// Does what can be done: reads the body, opens the call, sends what the window allows, notices a reset.
     pub fn advance(&mut self, around: &mut Surroundings<'_>, slot: usize) -> Life {
         let before = self.assembler.partial_bytes();
-        let received = self.receive(around, slot);
-        *around.partial_bytes = *around.partial_bytes - before + self.assembler.partial_bytes();
+        let mut received = self.receive(around, slot);
+        let after = self.assembler.partial_bytes();
+        *around.partial_bytes = *around.partial_bytes - before + after;
+        if received.is_ok() && after > before && *around.partial_bytes > PARTIAL_BYTES_PER_CONNECTION_MAX {
+            received = Err(overloaded().status.into());
+        }
         match received {
             Ok(()) => {}
             Err(Trouble::Refused(status)) => {
@@ -189,9 +193,6 @@ impl Stream {
                 }
             }
         }
-        if *around.partial_bytes > PARTIAL_BYTES_PER_CONNECTION_MAX {
-            return Err(Status::new(Code::ResourceExhausted, "etcdserver: too many requests").into());
-        }
         Ok(())
     }
 
@@ -222,7 +223,7 @@ impl Stream {
         let options = self.options.take().expect("a call is opened once");
         self.call = around.port.open(around.mailbox, slot, self.method, options, message);
         if self.call.is_none() {
-            return Err(Status::new(Code::ResourceExhausted, "etcdserver: too many requests").into());
+            return Err(overloaded().status.into());
         }
         Ok(())
     }
@@ -330,7 +331,7 @@ impl From<Status> for Trouble {
     }
 }
 
-/// The status code of HTTP for a call that is refused for what the connection holds already.
+/// A call that is refused for what the connection, or the executor, holds already.
 pub(super) fn overloaded() -> Refusal {
     Refusal { http: StatusCode::OK, status: Status::new(Code::ResourceExhausted, "etcdserver: too many requests") }
 }

@@ -14,6 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::limits::{READ_BYTES_PER_TURN_MAX, WIRE_BUFFER_BYTES, WIRE_BUFFERS_KEPT_MAX};
 
+/// What a connection may hold that has not said enough to know what it speaks.
+const PEEKED_BYTES: usize = 64;
+
 /// The wire buffers of an executor, kept for the next connection that needs one.
 #[derive(Clone, Default)]
 pub struct Buffers(Rc<RefCell<Vec<Box<[u8]>>>>);
@@ -25,7 +28,7 @@ impl Buffers {
 
     fn give_back(&self, buffer: Box<[u8]>) {
         let mut kept = self.0.borrow_mut();
-        if kept.len() < WIRE_BUFFERS_KEPT_MAX {
+        if kept.len() < WIRE_BUFFERS_KEPT_MAX && buffer.len() == WIRE_BUFFER_BYTES {
             kept.push(buffer);
         }
     }
@@ -56,6 +59,19 @@ impl Held {
             (self.start, self.end) = (0, 0);
             if let Some(buffer) = self.buffer.take() {
                 buffers.give_back(buffer);
+            }
+        }
+    }
+
+    /// Moves a few bytes to a buffer of their own, for a wait that may be long.
+    fn shrink(&mut self, buffers: &Buffers) {
+        let len = self.end - self.start;
+        if (1..PEEKED_BYTES / 2).contains(&len) && self.buffer.as_ref().is_some_and(|buffer| buffer.len() > PEEKED_BYTES) {
+            let mut small = vec![0; PEEKED_BYTES].into_boxed_slice();
+            small[..len].copy_from_slice(self.bytes());
+            (self.start, self.end) = (0, len);
+            if let Some(large) = self.buffer.replace(small) {
+                buffers.give_back(large);
             }
         }
     }
@@ -129,8 +145,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if let Some(answer) = enough(state.received.bytes(), false) {
                 return Poll::Ready(Ok(Some(answer)));
             }
-            if ready!(state.poll_receive(cx))? == 0 {
-                return Poll::Ready(Ok(enough(state.received.bytes(), true)));
+            match state.poll_receive(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(enough(state.received.bytes(), true))),
+                Poll::Ready(_) => {}
+                Poll::Pending => {
+                    let State { received, buffers, .. } = &mut *state;
+                    received.shrink(buffers);
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -216,5 +238,142 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let state = &mut *self.0.borrow_mut();
         ready!(state.poll_send(cx))?;
         Pin::new(&mut state.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Gives `incoming` in pieces of `piece` bytes, takes `room` bytes, and counts.
+    #[derive(Default)]
+    struct Socket {
+        incoming: Vec<u8>,
+        piece: usize,
+        room: usize,
+        sent: Vec<u8>,
+        writes: usize,
+        reads: usize,
+    }
+
+    impl AsyncRead for Socket {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, target: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.reads += 1;
+            if self.incoming.is_empty() {
+                return Poll::Pending;
+            }
+            let count = self.piece.min(self.incoming.len()).min(target.remaining());
+            target.put_slice(&self.incoming[..count]);
+            self.incoming.drain(..count);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Socket {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes += 1;
+            let count = self.room.min(bytes.len());
+            if count == 0 {
+                return Poll::Pending;
+            }
+            self.room -= count;
+            self.sent.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn write(wire: &mut Wire<Socket>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(wire).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    fn read(wire: &mut Wire<Socket>, count: usize) -> Poll<Vec<u8>> {
+        let mut buffer = vec![0; count];
+        let mut target = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(wire).poll_read(&mut Context::from_waker(Waker::noop()), &mut target)).expect("no error");
+        Poll::Ready(target.filled().to_vec())
+    }
+
+    #[test]
+    fn what_is_written_in_a_turn_leaves_at_once_and_in_order() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket { room: usize::MAX, ..Socket::default() }, Buffers::default());
+        wire.begin_turn();
+        for i in 0..100u8 {
+            assert!(matches!(write(&mut wire, &[i; 10]), Poll::Ready(Ok(10))));
+            assert!(Pin::new(&mut wire).poll_flush(cx).is_ready());
+        }
+        assert_eq!(wire.0.borrow().socket.writes, 0);
+        assert!(wire.poll_send(cx).is_ready());
+        let state = wire.0.borrow();
+        assert_eq!((state.socket.writes, state.socket.sent.len()), (1, 1000));
+        assert!(state.socket.sent.is_sorted() && state.unsent.buffer.is_none());
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_stops_the_writer_at_one_buffer() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket::default(), Buffers::default());
+        wire.begin_turn();
+        let mut accepted = 0;
+        while let Poll::Ready(Ok(count)) = write(&mut wire, &[accepted as u8; 1000]) {
+            accepted += count;
+        }
+        assert_eq!(accepted, WIRE_BUFFER_BYTES);
+        wire.0.borrow_mut().socket.room = usize::MAX;
+        assert!(wire.poll_send(cx).is_ready());
+        assert_eq!(wire.0.borrow().socket.sent.len(), WIRE_BUFFER_BYTES);
+        let large = vec![1; 3 * WIRE_BUFFER_BYTES];
+        assert!(matches!(write(&mut wire, &large), Poll::Ready(Ok(count)) if count == large.len()));
+    }
+
+    #[test]
+    fn a_peek_holds_little_and_loses_nothing() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket { incoming: b"PR".to_vec(), piece: 1, ..Socket::default() }, Buffers::default());
+        let seen = |bytes: &[u8], _| (bytes.len() >= 4).then(|| bytes.to_vec());
+        assert!(wire.poll_peek(cx, seen).is_pending());
+        assert_eq!(wire.0.borrow().received.buffer.as_ref().map(|buffer| buffer.len()), Some(PEEKED_BYTES));
+        {
+            let mut state = wire.0.borrow_mut();
+            (state.socket.incoming, state.socket.piece) = (vec![b'x'; 100], 100);
+        }
+        assert!(matches!(wire.poll_peek(cx, seen), Poll::Ready(Ok(Some(bytes))) if bytes.starts_with(b"PRxx")));
+        let mut all = Vec::new();
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            all.extend(bytes);
+        }
+        assert_eq!(all, [&b"PR"[..], &[b'x'; 100]].concat());
+    }
+
+    #[test]
+    fn a_turn_reads_until_there_is_no_more_or_its_share_is_used_up() {
+        let socket = Socket { incoming: vec![7; 100_000], piece: 70_000, ..Socket::default() };
+        let mut wire = Wire::new(socket, Buffers::default());
+        wire.begin_turn();
+        let mut got = 0;
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            got += bytes.len();
+        }
+        assert_eq!((got, wire.0.borrow().socket.reads, wire.wants_turn()), (100_000, 3, false));
+        assert!(read(&mut wire, 10).is_pending());
+        assert_eq!(wire.0.borrow().socket.reads, 3, "the socket is not asked again in this turn");
+        assert!(wire.0.borrow().received.buffer.is_none(), "an idle connection holds no buffer");
+        wire.0.borrow_mut().socket.incoming = vec![7; 2 * READ_BYTES_PER_TURN_MAX];
+        wire.begin_turn();
+        let mut got = 0;
+        while let Poll::Ready(bytes) = read(&mut wire, 8192) {
+            got += bytes.len();
+        }
+        assert!((READ_BYTES_PER_TURN_MAX..READ_BYTES_PER_TURN_MAX + WIRE_BUFFER_BYTES).contains(&got) && wire.wants_turn());
     }
 }

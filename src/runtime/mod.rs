@@ -19,4 +19,4 @@ mod network;
 
 pub use disk::DiskFile;
 pub use executor::{CoreHandle, CoreOptions, Executor, run_here, start};
-pub use network::{AcceptedSocket, BoundListener, Socket, resolve};
+pub use network::{AcceptedSocket, BoundListener, Socket, listen_on, resolve};

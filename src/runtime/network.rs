@@ -1,8 +1,8 @@
 //! TCP sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Executor;
 use crate::base::limits::LISTEN_BACKLOG;
 use crate::io::{Listener, Network};
+
+/// How long a silent connection is left in peace before TCP asks whether the peer is there, and between such questions (as Go's listener).
+const KEEPALIVE_SECONDS: libc::c_int = 15;
 
 /// A connection of this executor.
 pub struct Socket(TcpStream);
@@ -37,12 +40,57 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
+/// Listens on everything that `host` means. An address family that this machine does not have is left out as long as another is there.
+/// The error is of the first address that cannot be listened on, in the words of etcd: `listen tcp 127.0.0.1:2379: bind: address already in
+/// use`.
+pub fn listen_on(executor: &Executor, host: &str, port: u16) -> io::Result<Vec<BoundListener>> {
+    let mut listeners = Vec::new();
+    let mut missing = None;
+    for address in resolve(host, port)? {
+        match executor.listen(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(e) => {
+                let is_missing = matches!(e.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+                    && host.parse::<IpAddr>().is_err();
+                let error = describe(address, &e);
+                if !is_missing {
+                    return Err(error);
+                }
+                missing = missing.or(Some(error));
+            }
+        }
+    }
+    match missing {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+fn describe(address: SocketAddr, error: &io::Error) -> io::Error {
+    let reason = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "bind: address already in use".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "bind: cannot assign requested address".to_owned(),
+        Some(libc::EACCES) => "bind: permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("listen tcp {address}: {reason}"))
+}
+
 impl BoundListener {
     /// Ties a bound socket to this executor.
     ///
     /// # Errors
     /// The system's, when it does not listen.
     pub fn from_std(listener: TcpListener) -> io::Result<BoundListener> {
+        // What is set here, the accepted sockets inherit. A peer that vanished without a word is noticed by TCP's own probes.
+        for (level, option, value) in [
+            (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_SECONDS),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_SECONDS),
+        ] {
+            set_option(listener.as_raw_fd(), level, option, value)?;
+        }
         // SAFETY: the descriptor is open and listening; listening again only changes the backlog.
         if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
             return Err(io::Error::last_os_error());
@@ -62,9 +110,7 @@ impl Network for Executor {
     }
 
     fn adopt(&self, accepted: AcceptedSocket) -> io::Result<Socket> {
-        let stream = accepted.0.bind_to_executor();
-        stream.set_nodelay(true)?;
-        Ok(Socket(stream))
+        Ok(Socket(accepted.0.bind_to_executor()))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -72,6 +118,13 @@ impl Network for Executor {
         stream.set_nodelay(true)?;
         Ok(Socket(stream))
     }
+}
+
+fn set_option(socket: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int, and `value` is one for as long as the call lasts.
+    let result = unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast(), bytes) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl Listener for BoundListener {

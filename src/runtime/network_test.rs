@@ -22,6 +22,9 @@ fn two_ends_talk() {
         let address = listener.local_address().expect("bound");
         let taken = executor.listen(address).err().expect("the port is taken");
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let taken = listen_on(&executor, "127.0.0.1", address.port()).err().expect("the port is taken");
+        assert_eq!(taken.to_string(), format!("listen tcp {address}: bind: address already in use"));
+        assert!(!listen_on(&executor, "localhost", 0).expect("free ports").is_empty());
         let client = executor.clone();
         executor.spawn(Urgency::Prompt, async move {
             let mut socket = client.connect(address).await.expect("connected");

@@ -8,15 +8,55 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::limits::PAGE_BYTES;
+use crate::base::mutant::{self, Mutant};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
 use crate::group::{Machine, Note, Replica};
 use crate::mvcc::Mvcc;
-use crate::pages::{Fault, Options, Store};
+use crate::pages::{Options, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::{MetaLoadError, MetaState, Payload};
-use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions};
+use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
 
-use super::datadir::Paths;
+use super::datadir::{DataDirError, Listing, Paths};
+
+/// The member's files, as recovery reads them: those of the system, or a simulator's.
+pub trait Files {
+    /// What lies in the member's directories.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    fn list(&self, paths: &Paths) -> Result<Listing, DataDirError>;
+
+    /// The length of a file; `NotFound` when it is not there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Reads all of `bytes` from `offset`.
+    ///
+    /// # Errors
+    /// The operating system's; `UnexpectedEof` when the file ends before.
+    fn read(&self, path: &Path, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// The system's files.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn list(&self, paths: &Paths) -> Result<Listing, DataDirError> {
+        paths.list()
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn read(&self, path: &Path, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        File::open(path)?.read_exact_at(bytes, offset)
+    }
+}
 
 /// Why a member does not start.
 #[derive(Debug)]
@@ -74,17 +114,34 @@ impl Found {
     pub fn shards(&self) -> Option<u16> {
         self.configuration().map(|c| c.shards).or_else(|| self.notes.values().next().map(|n| n.shards))
     }
+
+    /// The highest revision that is known to have been stable (rule 6): of the WALs' headers and the checkpoints' notes.
+    pub fn known_stable(&self) -> Revision {
+        if mutant::on(Mutant::KnownStableDropped) {
+            return Revision::ZERO;
+        }
+        let noted = self.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
+        noted.max(self.wal.known.stable)
+    }
+
+    /// What `group` starts from.
+    pub fn seed(&self, paths: &Paths, identity: &Identity, group: GroupId, cache_bytes: usize) -> GroupSeed {
+        let log = self.wal.groups.iter().find(|g| g.group == group).cloned();
+        let note = self.notes.get(&group).copied().unwrap_or_else(|| identity.fresh_note(group));
+        let log = log.unwrap_or_else(|| empty_log(group, &note));
+        GroupSeed { group, path: paths.pages(group), note, log, cache_bytes }
+    }
 }
 
 /// Reads everything but the pages themselves.
 ///
 /// # Errors
 /// [`RecoverError`] names file and offset of what is damaged.
-pub fn find(paths: &Paths) -> Result<Found, RecoverError> {
-    let listing = paths.list().map_err(|e| RecoverError::Mismatch(e.to_string()))?;
+pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
+    let listing = files.list(paths).map_err(|e| RecoverError::Mismatch(e.to_string()))?;
     let mut notes = BTreeMap::new();
     for file in &listing.pages {
-        if let Some((store, _)) = open_store(&file.path, 0)? {
+        if let Some(store) = open_store(files, &file.path, 0)? {
             let note = Note::decode(store.note()).map_err(|_| RecoverError::Pages {
                 path: file.path.clone(),
                 what: "the meta page's note is none of this program's".into(),
@@ -100,16 +157,28 @@ pub fn find(paths: &Paths) -> Result<Found, RecoverError> {
         revision: note.applied_revision,
     });
     let ids = notes.values().next().map(|note| (note.cluster, note.member));
-    let options = RecoveryOptions { ids, checkpoints: checkpoints.collect(), ..RecoveryOptions::default() };
+    let checkpoints: Vec<Checkpoint> = checkpoints.collect();
+    let options = RecoveryOptions {
+        ids,
+        checkpoints: checkpoints.clone(),
+        #[cfg(test)]
+        torn_tail_accepted: mutant::on(Mutant::TornTailAccepted),
+    };
     let names = listing.segments.iter().map(|s| s.name).collect();
     let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
     let mut recovery = Recovery::new(options, names).map_err(damaged)?;
     while let Some(ask) = recovery.ask() {
         let path = paths.segment(ask.segment());
-        let bytes = read_at_most(&path, ask.bytes_max()).map_err(|error| RecoverError::Io { path, error })?;
+        let bytes = read_at_most(files, &path, ask.bytes_max()).map_err(|error| RecoverError::Io { path, error })?;
         recovery.feed(&bytes).map_err(damaged)?;
     }
     let wal = recovery.finish().map_err(damaged)?;
+    // One member is the whole cluster: what it knew to be stable must be here.
+    let known = wal.known.serving.max(wal.known.stable);
+    if let Some(revision) = missing_revision(&wal, &checkpoints, known) {
+        let what = format!("revision {revision} was acknowledged (known stable: {known}) and is in no log and no page file");
+        return Err(RecoverError::Mismatch(what));
+    }
     Ok(Found { notes, wal })
 }
 
@@ -124,32 +193,52 @@ fn check_notes(notes: &BTreeMap<GroupId, Note>) -> Result<(), RecoverError> {
     Ok(())
 }
 
-fn read_at_most(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(bytes_max);
+fn read_at_most(files: &impl Files, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let len = usize::try_from(files.length(path)?).unwrap_or(usize::MAX).min(bytes_max);
     let mut bytes = vec![0; len];
-    file.read_exact_at(&mut bytes, 0)?;
+    files.read(path, &mut bytes, 0)?;
     Ok(bytes)
 }
 
 /// The store in a page file; `None` when no checkpoint was ever finished in it.
-fn open_store(path: &Path, cache_bytes: usize) -> Result<Option<(Store, File)>, RecoverError> {
+fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Option<Store>, RecoverError> {
     let io = |error| RecoverError::Io { path: path.to_path_buf(), error };
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let bytes = match files.length(path) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io(e)),
     };
-    let bytes = file.metadata().map_err(io)?.len();
     let mut metas = vec![0; 2 * PAGE_BYTES];
     let there = usize::try_from(bytes).unwrap_or(usize::MAX).min(metas.len());
-    file.read_exact_at(&mut metas[..there], 0).map_err(io)?;
+    files.read(path, &mut metas[..there], 0).map_err(io)?;
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    let store = Store::open(&metas, bytes, Options::with_cache(cache_bytes))
+    let store = Store::open(&metas, bytes, store_options(cache_bytes))
         .map_err(|damage| RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() })?;
-    Ok(Some((store, file)))
+    Ok(Some(store))
+}
+
+fn store_options(cache_bytes: usize) -> Options {
+    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
+    let mut options = Options::with_cache(cache_bytes);
+    #[cfg(test)]
+    if mutant::on(Mutant::PinnedPageReused) {
+        options.mutant = Some(crate::pages::Mutant::PendingPageReused);
+    }
+    options
+}
+
+/// The log of a group that no WAL names.
+fn empty_log(group: GroupId, note: &Note) -> RecoveredGroup {
+    RecoveredGroup {
+        group,
+        start: note.applied,
+        start_term: note.applied_term,
+        snapshot: false,
+        configuration: bytes::Bytes::new(),
+        entries: Vec::new(),
+    }
 }
 
 /// What a group starts from; plain data, to be handed to its core's thread.
@@ -200,14 +289,11 @@ impl GroupSeed {
     ///
     /// # Errors
     /// Checkpoint and log do not fit, or a page is damaged.
-    pub fn grow(self, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
+    pub fn grow(self, files: &impl Files, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
         let GroupSeed { group, path, note, log, cache_bytes } = self;
-        let (store, file) = match open_store(&path, cache_bytes)? {
-            Some((store, file)) => (store, Some(file)),
-            None => (Store::create(Options::with_cache(cache_bytes)), None),
-        };
+        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(store_options(cache_bytes)));
         let machine = if group == GroupId::META {
-            Machine::Meta(Box::new(load_meta(store, file.as_ref(), &path)?))
+            Machine::Meta(Box::new(load_meta(store, files, &path)?))
         } else {
             Machine::Keys(Box::new(Mvcc::new(store, note.applied_revision)))
         };
@@ -230,14 +316,16 @@ impl GroupSeed {
 }
 
 /// Group 0's state is read whole; its pages are few.
-fn load_meta(mut store: Store, file: Option<&File>, path: &Path) -> Result<MetaState, RecoverError> {
+fn load_meta(mut store: Store, files: &impl Files, path: &Path) -> Result<MetaState, RecoverError> {
     loop {
         match MetaState::load(store) {
             Ok(state) => return Ok(state),
             Err((back, MetaLoadError::Fault(fault))) => {
                 store = *back;
-                let file = file.ok_or_else(|| damaged_pages(path, "pages are named, but there is no file"))?;
-                let bytes = read_fault(file, fault).map_err(|error| RecoverError::Io { path: path.to_path_buf(), error })?;
+                let mut bytes = AlignedBuffer::zeroed(fault.bytes());
+                files
+                    .read(path, &mut bytes, fault.offset())
+                    .map_err(|error| RecoverError::Io { path: path.to_path_buf(), error })?;
                 store.install(fault, bytes).map_err(|damage| damaged_pages(path, &damage.to_string()))?;
             }
             Err((_, MetaLoadError::Malformed)) => {
@@ -249,10 +337,4 @@ fn load_meta(mut store: Store, file: Option<&File>, path: &Path) -> Result<MetaS
 
 fn damaged_pages(path: &Path, what: &str) -> RecoverError {
     RecoverError::Pages { path: path.to_path_buf(), what: what.into() }
-}
-
-fn read_fault(file: &File, fault: Fault) -> io::Result<AlignedBuffer> {
-    let mut bytes = AlignedBuffer::zeroed(fault.bytes());
-    file.read_exact_at(&mut bytes, fault.offset())?;
-    Ok(bytes)
 }

@@ -27,7 +27,7 @@ use super::cores::{self, cpus_found};
 use super::datadir::{DataDir, DataDirError};
 use super::identity::{cluster_id, initial_member_id};
 use super::probe;
-use super::recover::{self, GroupSeed, Identity, RecoverError};
+use super::recover::{self, GroupSeed, Identity, RecoverError, SystemFiles};
 use super::thread::{self, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
@@ -90,7 +90,7 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
     }
     let addresses = addresses(&config)?;
     let listeners = addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
-    let found = recover::find(dir.paths()).map_err(StartError::Recover)?;
+    let found = recover::find(&SystemFiles, dir.paths()).map_err(StartError::Recover)?;
     for tail in &found.wal.cut_tails {
         tracing::warn!("{tail}");
     }
@@ -155,7 +155,7 @@ impl Member {
         let queues = Queues::connect(threads, &homes);
         let senders = queues[0].senders();
         for (index, queues) in queues.into_iter().enumerate() {
-            let core = (index < usize::from(cores)).then(|| CoreId(index as u16));
+            let core = (index < usize::from(cores)).then_some(CoreId(index as u16));
             let front = homes.fronts.iter().position(|&home| home == index).map(|f| FrontId(f as u16));
             let core_seed = match core {
                 None => None,
@@ -166,6 +166,8 @@ impl Member {
                     earlier: if id == CoreId(0) { earlier.take().unwrap_or_default() } else { Ledger::default() },
                     term: found.wal.term,
                     vote: found.wal.vote,
+                    known_stable: found.known_stable(),
+                    segment_bytes: SEGMENT_BYTES as u64,
                     member: self.member(),
                     heartbeat_interval: config.heartbeat_interval,
                     election_timeout: config.election_timeout,
@@ -221,15 +223,8 @@ impl Member {
     fn group_seeds(&self, dir: &DataDir, found: &recover::Found, layout: &Layout) -> HashMap<GroupId, GroupSeed> {
         let per_group = usize::try_from(self.cache_bytes()).unwrap_or(usize::MAX) / usize::from(layout.shards);
         let seed = |group: GroupId| {
-            let log = found.wal.groups.iter().find(|g| g.group == group).cloned();
-            let note = found.notes.get(&group).copied().unwrap_or_else(|| self.identity.fresh_note(group));
-            GroupSeed {
-                group,
-                path: dir.paths().pages(group),
-                note,
-                log: log.unwrap_or_else(|| thread::empty_log(group, &note)),
-                cache_bytes: if group == GroupId::META { per_group.min(8 << 20) } else { per_group },
-            }
+            let cache_bytes = if group == GroupId::META { per_group.min(8 << 20) } else { per_group };
+            found.seed(dir.paths(), &self.identity, group, cache_bytes)
         };
         (0..=layout.shards).map(GroupId).map(|group| (group, seed(group))).collect()
     }
@@ -254,6 +249,9 @@ impl Member {
             wal,
             cores,
             salt: random()?,
+            term: found.wal.term,
+            vote: found.wal.vote,
+            known: found.wal.known,
             ends: found.wal.ends.clone(),
             tails: tails.collect(),
             limits: WriterLimits::default(),
@@ -369,7 +367,7 @@ fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
 }
 
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("--listen-client-urls", address, &e)))
+    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("listen-client-urls", address, &e)))
 }
 
 /// Makes a segment file with its space reserved. One that a failed start left behind is taken.

@@ -9,10 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Term};
+use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
 use crate::coordinator::{Chief, ChiefParts};
 use crate::front::{self, Front};
-use crate::group::Note;
 use crate::io::{Clock, Disk, Durability, Listener, Network, Open, OpenMode, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Queues};
@@ -21,9 +20,9 @@ use crate::reign::Board;
 use crate::rpc::{Connections, Options, Port};
 use crate::runtime::{self, AcceptedSocket};
 use crate::shard::{Core, CoreLog, Layout};
-use crate::wal::{Ledger, RecoveredGroup, Writer, WriterOptions};
+use crate::wal::{Ledger, Writer, WriterOptions};
 
-use super::recover::{GroupSeed, Identity};
+use super::recover::{Files, GroupSeed, Identity, SystemFiles};
 
 /// How long open streams get to end when the member stops.
 const CALLS_GRACE: Duration = Duration::from_secs(2);
@@ -44,6 +43,10 @@ pub struct CoreSeed {
     pub term: Term,
     /// Whom it voted for.
     pub vote: Option<MemberId>,
+    /// The highest revision that any of the member's files knows to be stable.
+    pub known_stable: Revision,
+    /// The length of WAL segments.
+    pub segment_bytes: u64,
     /// The member, as the list shows it.
     pub member: pb::Member,
     /// For the election.
@@ -92,18 +95,6 @@ pub struct Seed {
     pub ended: flume::Sender<Result<(), String>>,
 }
 
-/// The log of a group that no WAL names.
-pub fn empty_log(group: GroupId, note: &Note) -> RecoveredGroup {
-    RecoveredGroup {
-        group,
-        start: note.applied,
-        start_term: note.applied_term,
-        snapshot: false,
-        configuration: bytes::Bytes::new(),
-        entries: Vec::new(),
-    }
-}
-
 /// Runs one executor until it stops or fails, and tells how it ended.
 pub async fn run(executor: runtime::Executor, seed: Seed) {
     let ended = seed.ended.clone();
@@ -132,7 +123,7 @@ async fn try_run(executor: runtime::Executor, seed: Seed) -> Result<Ended, Strin
                 ring.ring();
             };
             let disk = CoreDisk::new(executor.clone(), executor.clone(), wal_folder, pages, report);
-            let core = make_core(executor.now(), layout, &identity, &board, seed).map_err(|e| e.to_string())?;
+            let core = make_core(&SystemFiles, executor.now(), layout, &identity, &board, seed).map_err(|e| e.to_string())?;
             Some((id, core, disk))
         }
     };
@@ -161,19 +152,25 @@ fn failed(what: &str, path: &std::path::Path, error: &dyn fmt::Display) -> Strin
     format!("{what} {}: {error}", path.display())
 }
 
-fn make_core(
+/// Makes a core from what recovery found.
+///
+/// # Errors
+/// Its groups' files are damaged.
+pub fn make_core(
+    files: &impl Files,
     now: Instant,
     layout: Layout,
     identity: &Identity,
     board: &Arc<Board>,
     seed: CoreSeed,
 ) -> Result<Core, super::recover::RecoverError> {
-    let CoreSeed { id, groups, writer, earlier, term, vote, member, heartbeat_interval, election_timeout, seed } = seed;
-    let replicas = groups.into_iter().map(|group| group.grow(now, identity, term)).collect::<Result<Vec<_>, _>>()?;
+    let CoreSeed { id, groups, writer, earlier, term, vote, known_stable, segment_bytes, .. } = seed;
+    let CoreSeed { member, heartbeat_interval, election_timeout, seed, .. } = seed;
+    let replicas = groups.into_iter().map(|group| group.grow(files, now, identity, term)).collect::<Result<Vec<_>, _>>()?;
     for replica in &replicas {
         board.raise_compact_floor(replica.floor());
     }
-    let log = CoreLog::new(now, Writer::new(writer), earlier);
+    let log = CoreLog::new(now, Writer::new(writer), earlier, segment_bytes);
     let chief = (id == CoreId(0)).then(|| {
         let options = raft::Options {
             me: identity.member,
@@ -193,7 +190,7 @@ fn make_core(
             election_timeout,
         })
     });
-    Ok(Core::new(now, id, layout, board.clone(), replicas, log, chief))
+    Ok(Core::new(now, id, layout, board.clone(), replicas, log, known_stable, chief))
 }
 
 fn make_front(

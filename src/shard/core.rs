@@ -71,6 +71,8 @@ pub struct Core {
     pub(super) settle: Revision,
     /// Frozen, and not everything accepted is on disk yet.
     pub(super) unreported: bool,
+    /// The shards, a bit each, of which more is at a quorum than their slots say.
+    pub(super) raising: u128,
     pub(super) stopping: bool,
     pub(super) stopped: bool,
     pub(super) now: Instant,
@@ -134,7 +136,9 @@ pub(super) enum Waiting {
 }
 
 impl Core {
-    /// A core that has just been started; `replicas` are its groups', as recovery left them, lowest first.
+    /// A core that has just been started; `replicas` are its groups', as recovery left them, lowest first;
+    /// `known_stable` is the highest revision that any file of the member knows to be stable (rule 6).
+    #[allow(clippy::too_many_arguments, reason = "one constructor, its parts spelled out")]
     pub fn new(
         now: Instant,
         id: CoreId,
@@ -142,6 +146,7 @@ impl Core {
         board: Arc<Board>,
         replicas: Vec<Replica>,
         log: CoreLog,
+        known_stable: Revision,
         chief: Option<Chief>,
     ) -> Core {
         assert_eq!(chief.is_some(), id == CoreId(0), "core 0 and no other has the election");
@@ -157,11 +162,12 @@ impl Core {
             reign: None,
             serving: false,
             live: HashSet::new(),
-            known_stable: Revision::ZERO,
+            known_stable,
             chief: chief.map(Box::new),
             carried: HashSet::new(),
             settle: Revision::ZERO,
             unreported: false,
+            raising: 0,
             stopping: false,
             stopped: false,
             now,
@@ -329,10 +335,6 @@ impl Core {
 
     pub(super) fn fronts(&self) -> impl Iterator<Item = FrontId> + use<> {
         (0..self.layout.fronts).map(FrontId)
-    }
-
-    pub(super) fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
-        (0..self.layout.cores).map(CoreId)
     }
 
     /// The core's replicas, for checks and metrics.

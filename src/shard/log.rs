@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::limits::{SEGMENT_BYTES, WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT};
+use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Instant, MemberId, Term};
 use crate::wal::{GroupStart, Known, Ledger, Record, RecordNumber, SegmentName, SegmentWrite, State, Writer};
 
@@ -14,6 +14,7 @@ pub struct CoreLog {
     writer: Writer,
     /// The segments of earlier runs; on core 0 alone, which hears of every checkpoint.
     earlier: Ledger,
+    segment_bytes: u64,
     /// Segments that nobody needs, to be recycled.
     free: Vec<SegmentName>,
     preparing: Option<SegmentName>,
@@ -24,7 +25,8 @@ pub struct CoreLog {
     short_since: Option<Instant>,
     persists: VecDeque<(RecordNumber, usize, u64)>,
     votes: VecDeque<(RecordNumber, Term, Option<MemberId>)>,
-    vote: Option<(Term, Option<MemberId>)>,
+    /// The newest vote, recovered or appended, and its term.
+    vote: (Term, Option<MemberId>),
     last_write: Instant,
     sealed: bool,
 }
@@ -34,10 +36,13 @@ const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl CoreLog {
     /// A log whose first segment file has been made before any core starts. `earlier`: the segments of earlier runs, on core 0.
-    pub fn new(now: Instant, writer: Writer, earlier: Ledger) -> CoreLog {
+    /// `segment_bytes`: the length of a segment.
+    pub fn new(now: Instant, writer: Writer, earlier: Ledger, segment_bytes: u64) -> CoreLog {
         CoreLog {
+            vote: writer.vote(),
             writer,
             earlier,
+            segment_bytes,
             free: Vec::new(),
             preparing: None,
             first_is_made: true,
@@ -45,7 +50,6 @@ impl CoreLog {
             short_since: None,
             persists: VecDeque::new(),
             votes: VecDeque::new(),
-            vote: None,
             last_write: now,
             sealed: true,
         }
@@ -58,14 +62,14 @@ impl CoreLog {
 
     pub(super) fn append_vote(&mut self, term: Term, vote: Option<MemberId>) {
         let number = self.writer.append(&Record::Vote { term, vote });
-        self.vote = Some((term, vote));
+        self.vote = (term, vote);
         self.votes.push_back((number, term, vote));
     }
 
     pub(super) fn segment_ready(&mut self, segment: SegmentName) {
         assert_eq!(self.preparing.take(), Some(segment), "one segment is made ready at a time");
         self.short_since = None;
-        self.writer.provide_segment(segment, SEGMENT_BYTES as u64);
+        self.writer.provide_segment(segment, self.segment_bytes);
     }
 
     pub(super) fn segment_refused(&mut self, now: Instant, segment: SegmentName) {
@@ -100,7 +104,7 @@ impl CoreLog {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let seal = (!self.sealed).then(|| self.last_write + WAL_IDLE_SEAL);
+        let seal = (!self.sealed && !self.writer.in_flight()).then(|| self.last_write + WAL_IDLE_SEAL);
         let retry = self.short_since.map(|since| since + SPACE_RETRY);
         [seal, retry].into_iter().flatten().min()
     }
@@ -168,7 +172,7 @@ impl Core {
             let segment = self.log.free.remove(0);
             effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
         }
-        let bytes = SEGMENT_BYTES as u64;
+        let bytes = self.log.segment_bytes;
         effects.push(Effect::Disk(DiskEffect::WalPrepare { segment, recycle, bytes, made }));
     }
 
@@ -188,7 +192,7 @@ impl Core {
                 configuration: raft.configuration_at(start.index).encode(),
             }
         });
-        let (term, vote) = self.log.vote.filter(|(term, _)| *term >= self.term).unwrap_or((self.term, None));
+        let (term, vote) = if self.log.vote.0 >= self.term { self.log.vote } else { (self.term, None) };
         State { term, vote, groups: groups.collect() }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::mutant::{self, Mutant};
 use crate::base::{CoreId, GroupId, Index, Revision, Term};
 use crate::mvcc::Overlay;
 use crate::raft::Configuration;
@@ -106,7 +107,9 @@ impl Core {
         for shard in &mut self.shards {
             let cut = cuts.iter().find(|(group, _)| *group == shard.replica.id());
             let &(_, after) = cut.expect("a takeover names every group");
-            shard.replica.raft.cut(after);
+            if !mutant::on(Mutant::CutSkipped) {
+                shard.replica.raft.cut(after);
+            }
             shard.replica.raft.lead(term);
             let payload = Payload::Barrier { term, configuration: configuration.clone() }.encode();
             let mark = crate::base::Mark::After(w_final);

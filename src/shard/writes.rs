@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::base::limits::{SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::mutant::{self, Mutant};
 use crate::base::{GroupId, GroupSet, Mark, Revision};
 use crate::mvcc::Budget;
 use crate::reign::{Owner, Reign};
-use crate::state::evaluate::{self, Basis, Evaluated, Memo, Stop};
+use crate::state::evaluate::{self, Basis, Evaluated, Stop};
 use crate::state::{Payload, apply, kv};
 
 use super::answers;
@@ -102,7 +103,7 @@ impl Core {
         self.answer(write.ticket, Leave::Now, Answer::Refused(refusal), effects);
     }
 
-    /// More of a group's log is at a quorum: answers and events are queued, then the slot is raised (rules 5 and 13).
+    /// More of a group's log is at a quorum: answers and events are queued; the slot is raised when they have left (rules 5 and 13).
     pub(super) fn quorum_reached(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let term = self.term;
         let fronts = self.fronts();
@@ -124,7 +125,20 @@ impl Core {
                 effects.push(Effect::ToFront(front, ToFront::Events { term: Some(term), group, events }));
             }
         }
-        self.raise(place, effects);
+        if mutant::on(Mutant::HubToldAfterSlot) {
+            self.raise(place, effects);
+        }
+        self.raising |= 1 << place;
+    }
+
+    /// Raises the slots of the groups of which more is at a quorum. The caller has put all earlier effects on their queues, for
+    /// whoever sees the slots raised (rule 13). Whether there were any.
+    pub fn raise_slots(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let raising = std::mem::take(&mut self.raising);
+        for place in (0..self.shards.len()).filter(|place| raising & (1 << place) != 0) {
+            self.raise(place, effects);
+        }
+        raising != 0
     }
 
     fn raise(&mut self, place: usize, effects: &mut Vec<Effect>) {
@@ -135,7 +149,7 @@ impl Core {
         }
         let shard = &mut self.shards[place];
         reign.publish_quorum_index(shard.id(), shard.replica.raft.quorum_index());
-        let lowest = shard.replica.raft.lowest_without_quorum();
+        let lowest = shard.replica.raft.lowest_without_quorum().filter(|_| !mutant::on(Mutant::SlotRaisedEarly));
         if let Some(stable) = reign.raise(Owner::Group(shard.id()), lowest) {
             self.wake_waiters(stable, effects);
         }

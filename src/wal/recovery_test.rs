@@ -289,6 +289,11 @@ fn an_earlier_run_must_reach_its_recorded_end_and_what_is_behind_it_is_ignored()
     next.disk.flip(file, offset + 500, 1);
     let expected = Damage { file: Some(file), offset, what: What::EndNotReached { batch: BatchNumber(4) } };
     assert_eq!(next.damage(), expected);
+    // Another batch in its place.
+    next.disk.flip(file, offset + 500, 1);
+    let bytes = 8192;
+    forge_at(&mut next, file, offset, bytes, |block| block[500] ^= 1);
+    assert_eq!(next.damage(), Damage { file: Some(file), offset, what: What::EndDiffers });
     // And gone altogether.
     next.disk.files.remove(&file);
     let missing = What::MissingEntries { group: GroupId(1), checkpoint: Index(0), start: Index(3) };
@@ -360,6 +365,21 @@ fn logs_are_cut_and_overwritten_as_recorded() {
     let recovered = rig.disk.recover(options).unwrap();
     assert!(!group(&recovered, 1).snapshot);
     assert_eq!(indexes(group(&recovered, 1)), [101]);
+}
+
+#[test]
+fn what_is_recovered_pins_what_is_needed_and_no_more() {
+    let mut rig = three();
+    rig.batch(&[Record::Cut { group: GroupId(1), after: Index(2) }, put(0, 1, 1, b"")]);
+    let mut ledger = rig.recover().unwrap().ledger;
+    let uses: Vec<SegmentUse> = ledger.segments().cloned().collect();
+    assert_eq!(uses[0].highest, [(GroupId(1), Index(2)), (GroupId(0), Index(1))]);
+    assert_eq!((uses.len(), uses[1].highest.len()), (2, 0));
+    ledger.release(GroupId(1), Index(2));
+    ledger.release(GroupId(0), Index(1));
+    assert_eq!(ledger.take_free(), [], "no run carries the vote on");
+    ledger.carried_forward();
+    assert_eq!(ledger.take_free(), [segment(1, 0, 1), segment(1, 0, 2)]);
 }
 
 #[test]

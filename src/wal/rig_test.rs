@@ -124,12 +124,15 @@ impl Rig {
             wal: wal(run, core),
             cores,
             salt: 0x5A17_0000 + run,
+            term: recovered.term,
+            vote: recovered.vote,
+            known: recovered.known,
             ends: recovered.ends,
             tails,
             limits: limits(),
         });
         let (groups, term) = (groups.to_vec(), recovered.term.0);
-        let mut rig = Rig { disk, writer, groups, term, known: recovered.known, batches: Vec::new() };
+        let mut rig = Rig { disk, writer, groups, term, known: Known::default(), batches: Vec::new() };
         rig.provide();
         rig.rotate();
         rig.provide();

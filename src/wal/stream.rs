@@ -189,3 +189,61 @@ impl RecoveredGroup {
         GroupTail { group: self.group, last, last_term: (term != Term(0)).then_some(term) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Revision;
+
+    fn stream(entries: u64, checkpoint: u64) -> Stream {
+        let mut stream = Stream::new(GroupId(1), Index(checkpoint));
+        for index in 1..=entries {
+            stream.append(Term(1), Index(index), Mark::After(Revision(1)), b"x").expect("they follow each other");
+        }
+        stream
+    }
+
+    fn recorded(last: u64, term: u64) -> (GroupStart, GroupTail) {
+        let (group, configuration) = (GroupId(1), Bytes::new());
+        let start = GroupStart { group, start: Index(0), start_term: Term(0), configuration };
+        (start, GroupTail { group, last: Index(last), last_term: Some(Term(term)) })
+    }
+
+    #[test]
+    fn a_log_must_be_as_the_state_batch_behind_it_says() {
+        let differs = |recorded| What::TailDiffers { group: GroupId(1), found: Index(5), recorded: Index(recorded) };
+        let (start, tail) = recorded(5, 1);
+        assert_eq!(stream(5, 0).state(&start, tail, true), Ok(()));
+        for (last, term) in [(4, 1), (6, 1), (5, 2)] {
+            let (start, tail) = recorded(last, term);
+            assert_eq!(stream(5, 0).state(&start, tail, true), Err(differs(last)));
+        }
+    }
+
+    #[test]
+    fn entries_in_released_segments_are_missed_only_above_the_checkpoint() {
+        let (start, tail) = recorded(9, 3);
+        for (checkpoint, whole) in [(8, false), (9, true)] {
+            let mut log = stream(5, checkpoint);
+            log.state(&start, tail, false).expect("what was released is known at the end");
+            log.append(Term(3), Index(10), Mark::After(Revision(1)), b"x").expect("it follows");
+            assert_eq!(log.finish(None).is_ok(), whole);
+        }
+        // A cut may show that they were needed no more.
+        let mut log = stream(5, 8);
+        log.state(&start, tail, false).expect("what was released is known at the end");
+        log.cut(Index(8)).expect("it is in the log");
+        let recovered = log.finish(Some(Term(2))).expect("nothing above the checkpoint is missing");
+        assert_eq!((recovered.start, recovered.start_term, recovered.entries.len()), (Index(8), Term(2), 0));
+    }
+
+    #[test]
+    fn what_does_not_follow_is_refused() {
+        let mark = Mark::After(Revision(1));
+        let gap = What::IndexGap { group: GroupId(1), last: Index(5), found: Index(7) };
+        assert_eq!(stream(5, 0).append(Term(1), Index(7), mark, b""), Err(gap));
+        let fell = What::TermFell { group: GroupId(1), index: Index(6) };
+        assert_eq!(stream(5, 0).append(Term(0), Index(6), mark, b""), Err(fell));
+        assert_eq!(stream(5, 0).cut(Index(6)), Err(What::CutBeyond { group: GroupId(1) }));
+    }
+}

@@ -28,6 +28,12 @@ pub struct WriterOptions {
     pub cores: u16,
     /// A number drawn at random for this run; it tells this run's batches from whatever else a reused file holds.
     pub salt: u64,
+    /// The member's term as recovered: no state batch may forget it.
+    pub term: Term,
+    /// Its vote in that term, as recovered.
+    pub vote: Option<MemberId>,
+    /// What was known, as recovered: no header says less.
+    pub known: Known,
     /// Where the WALs of earlier runs ended: all of [`super::Recovered::ends`].
     pub ends: Vec<RunEnd>,
     /// How far the logs of this core's groups go, as recovered.
@@ -174,9 +180,9 @@ impl Writer {
             batch: BatchNumber(0),
             crc: 0,
             tail_sealed: true,
-            known: Known::default(),
-            term: Term(0),
-            vote: None,
+            known: options.known,
+            term: options.term,
+            vote: options.vote,
             appended: 0,
             durable: 0,
             ledger: Ledger::default(),
@@ -292,6 +298,11 @@ impl Writer {
         }
         let fresh = GroupTail { group, last: Index::ZERO, last_term: None };
         self.tails[slot].get_or_insert(Tail { last: Index::ZERO, last_term: None, durable: fresh })
+    }
+
+    /// Term and vote, as recovered or as appended since.
+    pub const fn vote(&self) -> (Term, Option<MemberId>) {
+        (self.term, self.vote)
     }
 
     /// Whether [`Writer::rotate`] must come before the next [`Writer::seal`]: nothing is in flight, a segment is ready, and

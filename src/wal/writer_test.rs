@@ -3,7 +3,7 @@
 use super::rig_test::*;
 use super::*;
 use crate::base::limits::{BLOCK_BYTES, SEGMENT_BYTES, WAL_PAYLOAD_BYTES_MAX};
-use crate::base::{GroupId, Index, MemberId, Prng, Term};
+use crate::base::{GroupId, Index, MemberId, Prng, Revision, Term};
 
 #[test]
 fn what_fits_no_batch_goes_into_the_next_one() {
@@ -34,6 +34,9 @@ fn the_largest_payload_fits_a_batch_and_the_largest_batch_a_segment() {
         wal: wal(1, 0),
         cores: 1,
         salt: 1,
+        term: Term(0),
+        vote: None,
+        known: Known::default(),
         ends: Vec::new(),
         tails: Vec::new(),
         limits: WriterLimits::default(),
@@ -170,6 +173,43 @@ fn a_segment_is_not_free_while_the_next_ones_state_is_in_flight() {
     assert_eq!(rig.writer.take_free(), []);
     rig.write(write);
     assert_eq!(rig.writer.take_free(), [segment(1, 0, 1)]);
+}
+
+#[test]
+fn a_cut_stays_as_long_as_what_it_cuts() {
+    let mut rig = Rig::new(&[0, 1]);
+    rig.fill(1, 5, 10);
+    let mut rig = rig.restart();
+    rig.writer.append(&Record::Cut { group: GroupId(1), after: Index(4) });
+    let mut index = 0;
+    while rig.batches.last().unwrap().0.sequence.0 < 2 {
+        index += 1;
+        rig.batch(&[put(0, 1, index, &[0; 9000])]);
+    }
+    rig.writer.release(GroupId(0), Index(index));
+    rig.writer.release(GroupId(1), Index(3));
+    assert_eq!(rig.writer.take_free(), [], "the first run's entry 5 would come back");
+    assert_eq!(group(&rig.recover().unwrap(), 1).tail().last, Index(4));
+    rig.writer.release(GroupId(1), Index(4));
+    assert_eq!(rig.writer.take_free(), [segment(2, 0, 1)]);
+    rig.disk.files.remove(&segment(2, 0, 1));
+    let checkpoints = vec![checkpoint(0, index, 1, 0), checkpoint(1, 4, 1, 0)];
+    let recovered = rig.disk.recover(RecoveryOptions { checkpoints, ..Default::default() }).unwrap();
+    assert_eq!((group(&recovered, 1).tail().last, group(&recovered, 1).entries.len()), (Index(4), 0));
+}
+
+#[test]
+fn what_was_known_is_never_said_less() {
+    let mut rig = Rig::new(&[1]);
+    rig.known = Known { stable: Revision(9), serving: Revision(8), meta_applied: Index(0) };
+    rig.fill(1, 1, 10);
+    let mut rig = rig.restart();
+    rig.known = Known::default();
+    rig.fill(2, 1, 10);
+    let Some(Described::Batch { header, .. }) = describe(None, &rig.disk.files[&segment(2, 0, 1)]).nth(1) else {
+        panic!("the entry's batch is there")
+    };
+    assert_eq!((header.known.stable, header.known.serving), (Revision(9), Revision(8)));
 }
 
 #[test]

@@ -144,16 +144,16 @@ leases() {
     like "lease keep-alive of a revoked lease" "expired or revoked|requested lease not found" "$(ctl lease keep-alive --once "$lease" 2>&1)"
     like "lease revoke of a revoked lease" "requested lease not found" "$(ctl lease revoke "$lease" 2>&1)"
     like "put with an unknown lease" "requested lease not found" "$(ctl put --lease=123abc "$P/l" 1 2>&1)"
-    id=$(ctl lease grant 2 | awk '{print $2}')
+    id=$(ctl lease grant 5 | awk '{print $2}')
     ctl put --lease="$id" "$P/short" 1 >/dev/null
     timeout 60 "$program" --endpoints "$endpoint" lease keep-alive "$id" >"$work/alive" 2>&1 &
     local alive=$!
     background+=("$alive")
-    eventually 20 has_lines alive 6 # a renewal comes about every 0.7 s, so it has lived longer than granted by now
+    eventually 30 has_lines alive 5 # a renewal comes about every 1.7 s, so it has lived longer than granted by now
     is "a lease that is kept alive" "$(lines "$P/short" 1)" "$(ctl get "$P/short")"
     kill "$alive"
     expired() { [ -z "$(ctl get "$P/short")" ]; }
-    if eventually 15 expired; then ok "a lease that is not kept alive any more"; else bad "a lease that is not kept alive any more" "its key is still there"; fi
+    if eventually 20 expired; then ok "a lease that is not kept alive any more"; else bad "a lease that is not kept alive any more" "its key is still there"; fi
 }
 
 locks() {

@@ -144,7 +144,8 @@ func (n *normaliser) status(reply *pb.StatusResponse) {
 	reply.Leader = n.standIn(reply.Leader)
 	reply.StorageVersion = ""
 	for i, text := range reply.Errors {
-		reply.Errors[i] = strings.ReplaceAll(text, fmt.Sprint("memberID:", n.member), "memberID:own")
+		text = strings.ReplaceAll(text, fmt.Sprint("memberID:", n.member), "memberID:own")
+		reply.Errors[i] = strings.Join(strings.Fields(text), " ") // the protobuf library's text form has one space or two, by build
 	}
 	sort.Strings(reply.Errors)
 }

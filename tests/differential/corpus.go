@@ -84,6 +84,7 @@ func watch(stream int, key, end string, start int64, more ...func(*pb.WatchCreat
 	return step{kind: stepWatchCreate, stream: stream, message: request}
 }
 
+func withNotify(request *pb.WatchCreateRequest)   { request.ProgressNotify = true }
 func withPrevious(request *pb.WatchCreateRequest) { request.PrevKv = true }
 func fragmented(request *pb.WatchCreateRequest)   { request.Fragment = true }
 func withID(id int64) func(*pb.WatchCreateRequest) {
@@ -100,6 +101,16 @@ func progress(stream int) step { return step{kind: stepWatchProgress, stream: st
 func silence(stream int) step  { return step{kind: stepWatchSilence, stream: stream} }
 func drain() step              { return step{kind: stepDrain} }
 func restart() step            { return step{kind: stepRestart} }
+
+func notified(stream int, id int64) step {
+	return step{kind: stepWatchNotified, stream: stream, number: id}
+}
+
+// The script with more arguments for both servers.
+func (s sequence) with(extra ...string) sequence {
+	s.extra = extra
+	return s
+}
 
 func repeat(count int, f func(i int) step) []step {
 	var steps []step

@@ -50,6 +50,10 @@ func hostileScripts() []sequence {
 		script("empty, unknown and repeated fields", put("a", "1"), empty, raw("KV/Range", unknown), raw("KV/Range", twice), raw("KV/Range", wrongType), raw("KV/DeleteRange", unknown), get("\x00", "\x00")),
 		script("methods that do not exist", missing, get("a", "")),
 		script("sizes at the limits", sizes, largeParts(15, 100_000), largeParts(16, 100_000), largeParts(25, 100_000), get("k", ""), hashKV(0)),
+		script("other limits", txnOf(p("a", "1"), p("b", "1"), p("c", "1")), txnOf(p("a", "1"), p("b", "1"), p("c", "1"), p("d", "1")), txnOf(p("a", "1"), taken(p("b", "1"), p("c", "1"))), txnOf(p("a", "1"), taken(p("b", "1"), p("c", "1"), p("d", "1"))),
+			sized(9_000), sized(10_000), sized(11_000), sized(534_000), sized(540_000), get("a", "z"), hashKV(0)).with("--max-txn-ops=3", "--max-request-bytes=10000"),
+		script("calls without a message, or with two", raw("KV/Range"), raw("KV/Put"), raw("KV/RangeStream"), raw("Lease/LeaseKeepAlive"), // Watch/Watch would stay open
+			raw("KV/Range", []byte{0x0a, 0x01, 'a'}, []byte{0x0a, 0x01, 'b'}), raw("KV/RangeStream", []byte{0x0a, 0x01, 'a'}, []byte{0x0a, 0x01, 'b'}), raw("Lease/LeaseKeepAlive", []byte{0x08, 0x01}, []byte{0x08, 0x02}, []byte{}), get("\x00", "\x00"), hashKV(0)),
 		script("long keys", put(longKey, "1"), put(longKey+"x", "2"), put(longKey[1:], "3"), ranged(&pb.RangeRequest{Key: []byte(longKey), RangeEnd: []byte(longKey + "z"), KeysOnly: true}), getAt(longKey, "", 2), watch(0, longKey, "", 1, withPrevious),
 			putLeased(longKey, "4", 9), grant(9, leaseSeconds), putLeased(longKey, "4", 9), put(hugeKey, ""), ranged(&pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l"), CountOnly: true}), revoke(9), remove(longKey[:5], longKey+"y"), drain(), compact(current(-1)), hashKV(0), restart(), hashKV(0), get("\x00", "\x00")),
 	}

@@ -42,6 +42,8 @@ func watchScripts() []sequence {
 			watch(3, "f/", "f0", 1, withPrevious, fragmented), watch(4, "f/", "f0", 1), drain(), progress(3)),
 		script("many watches on one stream", repeat(300, func(i int) step { return watch(0, fmt.Sprint("n/", i%50), []string{"", "n0"}[i%2], 0) }), repeat(50, func(i int) step { return put(fmt.Sprint("n/", i), "v") }),
 			drain(), progress(0), repeat(150, func(i int) step { return cancel(0, int64(i*2)) }), remove("n/", "n0"), drain(), progress(0)),
+		script("progress notifications", watch(0, "a", "", 0, withNotify), watch(0, "a", "", 1, withNotify), watch(0, "b", "", 0), put("a", "1"), notified(0, 0), notified(0, 1), put("b", "1"), put("b", "2"), notified(0, 1), notified(0, 0), drain(),
+			watch(1, "a", "", current(2), withNotify), put("c", "1"), put("c", "2"), put("c", "3"), notified(1, 0), put("a", "2"), drain()).with("--watch-progress-notify-interval=200ms"),
 		script("watches that a restart ends", watch(0, "a", "", 0), put("a", "1"), drain(), restart(), watch(0, "a", "", 1), put("a", "2"), drain()),
 	}
 }

@@ -4,7 +4,8 @@ import "strings"
 
 // Where etcring differs from etcd on purpose. Each has a name, which docs/differences.md explains; nothing else may differ.
 //
-//	garbage-text              the words of the protobuf library after "grpc: error unmarshalling request:" are not compared
+//	garbage-text              the words of the protobuf library after "grpc: error unmarshalling request:" (a unary call) or
+//	                          "grpc: failed to unmarshal the received message:" (a stream) are not compared
 //	ignore-value-after-range  a txn whose range delete removes a key that a later put of the same branch names with ignore_value
 //	                          or ignore_lease ends etcd 3.7.1 in a panic; so it is never sent (generateTxn takes care)
 //	compaction-at-put-again   a txn that deletes a key and then puts it (through a hole in the duplicate-key rules), then a compaction at exactly that
@@ -16,11 +17,14 @@ import "strings"
 // remaining times to live (evenTimeToLive), the batches and headers of watches that catch up, the moment a compaction has removed old versions (awaitCompaction),
 // ids, terms, sizes and URLs (normaliser).
 
-const unmarshalPrefix = "grpc: error unmarshalling request:"
+// How grpc's errors about bytes that are no message begin: of a unary call, and of a stream.
+var unmarshalPrefixes = []string{"grpc: error unmarshalling request:", "grpc: failed to unmarshal the received message:"}
 
 func withoutUnstableDetail(text string) string {
-	if strings.HasPrefix(text, unmarshalPrefix) {
-		return unmarshalPrefix
+	for _, prefix := range unmarshalPrefixes {
+		if strings.HasPrefix(text, prefix) {
+			return prefix
+		}
 	}
 	return text
 }

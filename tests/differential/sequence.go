@@ -18,6 +18,7 @@ type pool struct {
 	peer, candidate serverKind
 	root            string
 	next            chan startedPair
+	hashes          bool // the server under test has HashKV
 }
 
 type startedPair struct {
@@ -34,16 +35,16 @@ func newPool(peer, candidate serverKind, root string, ahead int) *pool {
 }
 
 func (p *pool) prepare() {
-	go func() { p.next <- p.start() }()
+	go func() { p.next <- p.start(nil) }()
 }
 
-func (p *pool) start() startedPair {
+func (p *pool) start(extra []string) startedPair {
 	candidate := make(chan startedPair, 1)
 	go func() {
-		server, err := startServer(p.candidate, p.root)
+		server, err := startServer(p.candidate.with(extra), p.root)
 		candidate <- startedPair{candidate: server, err: err}
 	}()
-	peer, err := startServer(p.peer, p.root)
+	peer, err := startServer(p.peer.with(extra), p.root)
 	other := <-candidate
 	if err == nil {
 		err = other.err
@@ -51,7 +52,11 @@ func (p *pool) start() startedPair {
 	return startedPair{peer, other.candidate, err}
 }
 
-func (p *pool) take() startedPair {
+// Servers with extra arguments are not kept ready.
+func (p *pool) take(extra []string) startedPair {
+	if len(extra) > 0 {
+		return p.start(extra)
+	}
 	taken := <-p.next
 	p.prepare()
 	return taken
@@ -72,8 +77,8 @@ func (p *pool) close() {
 }
 
 // Runs the steps on fresh servers. The first difference, if there is one; an error if the servers do not even start.
-func (p *pool) run(steps []step, trace bool) (*difference, error) {
-	servers := p.take()
+func (p *pool) run(steps []step, extra []string, trace bool) (*difference, error) {
+	servers := p.take(extra)
 	defer servers.discard()
 	if servers.err != nil {
 		return nil, servers.err
@@ -83,6 +88,7 @@ func (p *pool) run(steps []step, trace bool) (*difference, error) {
 		return nil, err
 	}
 	defer func() { pair.close() }()
+	pair.hashes, pair.trace = p.hashes, trace
 	for i, step := range append(steps[:len(steps):len(steps)], step{kind: stepDrain}) {
 		if trace {
 			fmt.Fprintf(os.Stderr, "%5d revision %d: %s\n", i, pair.meaning.current, step)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -30,6 +31,11 @@ type serverKind struct {
 	isEtcd  bool     // etcd raises SIGTERM again after a clean stop, in place of exit code 0
 }
 
+func (k serverKind) with(extra []string) serverKind {
+	k.extra = append(k.extra[:len(k.extra):len(k.extra)], extra...)
+	return k
+}
+
 // One running server process and the directory that holds its data.
 type server struct {
 	kind       serverKind
@@ -48,6 +54,7 @@ type server struct {
 var running struct {
 	sync.Mutex
 	servers map[*server]bool
+	closed  bool // no more may be started
 }
 
 func init() { running.servers = map[*server]bool{} }
@@ -96,12 +103,9 @@ func (s *server) launch() error {
 		return err
 	}
 	s.process.Stdout = nil
-	if err := s.process.Start(); err != nil {
+	if err := s.start(); err != nil {
 		return fmt.Errorf("%s does not start: %w", s.kind.name, err)
 	}
-	running.Lock()
-	running.servers[s] = true
-	running.Unlock()
 	process, exited, ready := s.process, s.exited, s.ready
 	go func() {
 		s.readLog(bufio.NewReaderSize(stderr, 1<<16), ready)
@@ -123,6 +127,19 @@ func (s *server) launch() error {
 		s.kill()
 		return fmt.Errorf("%s was not ready within %s:\n%s", s.kind.name, startDeadline, s.recentLog())
 	}
+}
+
+func (s *server) start() error {
+	running.Lock()
+	defer running.Unlock()
+	if running.closed {
+		return errors.New("interrupted")
+	}
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	running.servers[s] = true
+	return nil
 }
 
 func (s *server) readLog(reader *bufio.Reader, ready chan struct{}) {
@@ -208,10 +225,11 @@ func (s *server) discard() {
 	os.RemoveAll(s.dir)
 }
 
-// Ends every process that is still running: for an interrupt of this program.
+// Ends every process that is still running, and lets no other start: for an interrupt of this program.
 func killAll() {
 	running.Lock()
 	defer running.Unlock()
+	running.closed = true
 	for s := range running.servers {
 		s.process.Process.Signal(syscall.SIGKILL)
 		os.RemoveAll(s.dir)

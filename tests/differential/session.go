@@ -217,6 +217,8 @@ func (c *session) awaitExpiry(lease int64) answer {
 	return a
 }
 
+const compactionSettled = "HashKV of the compacted revision comes from the compaction"
+
 // After a compaction the old versions go away behind the client's back. When that is done, HashKV of the compacted revision comes from the compaction itself,
 // with the revision compacted before; from then on nothing depends on the moment any more.
 func (c *session) awaitCompaction(revision int64) string {
@@ -225,5 +227,8 @@ func (c *session) awaitCompaction(revision int64) string {
 		err := c.invoke("Maintenance/HashKV", &pb.HashKVRequest{Revision: revision}, reply)
 		return err == nil && reply.CompactRevision < revision
 	})
-	return fmt.Sprint("HashKV of the compacted revision comes from the compaction: ", settled)
+	if !settled {
+		return "HashKV of the compacted revision does not come from the compaction"
+	}
+	return compactionSettled
 }

@@ -9,15 +9,15 @@ import (
 
 // Shrinking: leaves steps out as long as a difference, any difference, remains. It is bounded by attempts and by time.
 type shrinker struct {
-	servers  *pool
+	run      func([]step) (*difference, error)
 	attempts int
 	deadline time.Time
 	steps    []step
 	found    *difference
 }
 
-func shrink(s *pool, steps []step, found *difference, attempts int, limit time.Duration) ([]step, *difference) {
-	k := &shrinker{servers: s, attempts: attempts, deadline: time.Now().Add(limit), found: found}
+func shrink(run func([]step) (*difference, error), steps []step, found *difference, attempts int, limit time.Duration) ([]step, *difference) {
+	k := &shrinker{run: run, attempts: attempts, deadline: time.Now().Add(limit), found: found}
 	k.keep(steps, found)
 	k.shortestEnd()
 	k.leaveOut()
@@ -36,7 +36,7 @@ func (k *shrinker) try(steps []step) bool {
 		return false
 	}
 	k.attempts--
-	found, err := k.servers.run(steps, false)
+	found, err := k.run(steps)
 	if err != nil || found == nil {
 		return false
 	}

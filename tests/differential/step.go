@@ -20,6 +20,7 @@ const (
 	stepWatchCancel                   // cancel watch id number
 	stepWatchProgress                 // ask for progress; answered if the model of watches says so
 	stepWatchSilence                  // ask for progress, which must not be answered within a short time
+	stepWatchNotified                 // wait until watch id number on the stream has been told, unasked, that it has everything of the current revision
 	stepDrain                         // wait for all events of all watches, compare them
 	stepShortLease                    // grant message (a lease that would soon expire), then revoke it at once
 	stepRandomLease                   // grant a lease with an id of the server's choice, then revoke it
@@ -83,6 +84,8 @@ func (s step) String() string {
 		return fmt.Sprintf("Watch/Watch stream %d progress", s.stream)
 	case stepWatchSilence:
 		return fmt.Sprintf("Watch/Watch stream %d progress, which must not be answered", s.stream)
+	case stepWatchNotified:
+		return fmt.Sprintf("Watch/Watch stream %d wait for a progress notification of watch_id:%d", s.stream, s.number)
 	case stepDrain:
 		return "wait for the events of all watches"
 	case stepShortLease:

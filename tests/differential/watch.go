@@ -284,6 +284,21 @@ func (c *session) requestNoProgress(number int) answer {
 	return a
 }
 
+// Waits for a progress notification of one watch, which comes by itself every so often.
+func (c *session) awaitNotification(number int, id, revision int64) answer {
+	var a answer
+	w, err := c.watch(number)
+	if err != nil {
+		a.fail(err)
+		return a
+	}
+	done := w.await(callDeadline, func() bool { return w.claimed[id] >= revision })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a.notes = append(a.notes, fmt.Sprintf("notified: %t, of revision %d", done, w.claimed[id]))
+	return a
+}
+
 func (c *session) lostStream() bool {
 	for _, w := range c.watches {
 		w.mu.Lock()

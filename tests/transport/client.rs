@@ -99,6 +99,37 @@ impl Client {
         self.raw(path, &[], &bytes).await
     }
 
+    /// A unary call with as little work as can be (the bench uses it): an answer that is not a success fails.
+    pub async fn unary(&self, path: &'static str, framed: Bytes) {
+        let request =
+            Request::builder().method("POST").uri(format!("http://localhost{path}")).header("content-type", "application/grpc");
+        let mut ready = self.send.clone().ready().await.expect("an open connection");
+        let (response, mut send) = ready.send_request(request.body(()).expect("a request"), false).expect("a stream");
+        send.send_data(framed, true).expect("an open stream");
+        let mut body = response.await.expect("a response").into_body();
+        while let Some(bytes) = body.data().await {
+            let bytes = bytes.expect("an open stream");
+            body.flow_control().release_capacity(bytes.len()).expect("received");
+        }
+        let trailers = body.trailers().await.expect("trailers").expect("trailers");
+        assert_eq!(trailers["grpc-status"], "0");
+    }
+
+    /// The HTTP status of an answer that may be no gRPC.
+    pub async fn status_only(&self, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut call = self.open_with(path, headers).await;
+        let response = call.response.take().expect("just opened").await;
+        response.expect("a response").status().as_u16()
+    }
+
+    /// How the server resets a call.
+    pub async fn reset_reason(&self, path: &str) -> h2::Reason {
+        let mut call = self.open(path).await;
+        call.send(b"", true);
+        let response = call.response.take().expect("just opened").await;
+        response.expect_err("no response").reason().expect("a reset")
+    }
+
     /// A call with these headers and these bytes, to its end.
     pub async fn raw(&self, path: &str, headers: &[(&str, &str)], bytes: &[&[u8]]) -> Answer {
         let mut call = self.open_with(path, headers).await;
@@ -128,6 +159,19 @@ impl Call {
         self.send.send_data(framed(message), last).expect("an open stream");
     }
 
+    /// Sends bytes as they are.
+    pub fn bytes(mut self, bytes: &[u8]) -> Call {
+        self.send.send_data(Bytes::copy_from_slice(bytes), false).expect("an open stream");
+        self
+    }
+
+    /// The code of an answer without messages; None when the connection ends before.
+    pub async fn refusal(mut self) -> Option<u16> {
+        assert_eq!(self.next().await, None);
+        self.body.is_some().then_some(())?;
+        Some(self.end().await.grpc_status())
+    }
+
     pub fn reset(&mut self) {
         self.send.send_reset(h2::Reason::CANCEL);
     }
@@ -135,7 +179,7 @@ impl Call {
     /// The next message, or None at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
         if let Some(response) = self.response.take() {
-            let (head, body) = response.await.expect("a response").into_parts();
+            let (head, body) = response.await.ok()?.into_parts();
             (self.answer.http, self.answer.headers) = (head.status.as_u16(), head.headers);
             self.body = Some(body);
         }

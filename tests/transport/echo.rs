@@ -10,7 +10,7 @@ use bytes::Bytes;
 use etcring::front::{CallId, Code, Method, Status, message_prefix};
 use etcring::gateway::{self, Endpoint, Facts, HttpRequest, HttpResponse, answer_checks, answer_health, answer_metrics};
 use etcring::io::{Listener, Network, Tasks, Urgency};
-use etcring::rpc::{Connections, Incoming, Options, Port};
+use etcring::rpc::{Connections, Incoming, Options, Port, accept};
 use etcring::runtime::Executor;
 
 const SNAPSHOT_PIECE: usize = 32 << 10;
@@ -37,14 +37,13 @@ impl Server {
         let server = Server { address, port, connections, sent: Rc::default(), cancels: Rc::default() };
         let (accepting, io) = (server.connections.clone(), executor.clone());
         executor.spawn(Urgency::Prompt, async move {
-            loop {
-                let accepted = listener.accept().await.expect("a connection");
-                let socket = io.adopt(accepted).expect("adopted");
-                let tasks = io.clone();
+            accept(&io, &listener, |accepted| {
+                let (tasks, socket) = (io.clone(), io.adopt(accepted).expect("adopted"));
                 accepting.open(socket, |wire, stopping| async move {
                     gateway::serve(wire, &answer, &tasks, stopping.stopped()).await;
                 });
-            }
+            })
+            .await;
         });
         let front = Front { server: server.clone(), snapshots: RefCell::default() };
         executor.spawn(Urgency::Prompt, async move {

@@ -58,8 +58,11 @@ impl Election {
         let has = |group: GroupId| lasts.iter().find(|(g, _)| *g == group).map_or(Index::ZERO, |(_, last)| *last);
         let lags = self.logs.iter().any(|log| has(log.group) < log.start);
         let early = now.since(self.heard_at) < 2 * self.election_timeout;
-        let refused =
-            term <= self.term || self.hears_a_leader(now) || !self.links.contains(&from) || (lags && early) || from == self.me;
+        let refused = term <= self.term
+            || self.hears_a_leader(now, from)
+            || !self.links.contains(&from)
+            || (lags && early)
+            || from == self.me;
         if refused {
             return self.say(from, ElectionBody::PreVoteRefused, effects);
         }
@@ -124,7 +127,7 @@ impl Election {
         }
         if term > self.term {
             // A leader that is heard is not deposed by one who does not hear it (thesis 4.2.3).
-            if transfer || !self.hears_a_leader(now) {
+            if transfer || !self.hears_a_leader(now, from) {
                 self.begin_move(now, term, Some(from), None, effects);
             }
             return;

@@ -250,12 +250,14 @@ impl Election {
         self.known_stable = self.known_stable.max(revision);
     }
 
-    /// Whether a leader is heard: this member itself, or one within an election timeout.
-    pub(super) fn hears_a_leader(&self, now: Instant) -> bool {
+    /// Whether a leader is heard, other than `asks`, who no longer is one: this member itself, or one within an election
+    /// timeout.
+    pub(super) fn hears_a_leader(&self, now: Instant, asks: MemberId) -> bool {
+        let moving_to = self.moving.as_ref().and_then(|m| m.leader);
         match &self.role {
             Role::Leading(_) => true,
-            Role::Follower { leader: Some(_) } => now.since(self.heard_at) < self.election_timeout,
-            _ => self.moving.as_ref().is_some_and(|m| m.leader.is_some()),
+            Role::Follower { leader: Some(leader) } => *leader != asks && now.since(self.heard_at) < self.election_timeout,
+            _ => moving_to.is_some_and(|leader| leader != asks),
         }
     }
 

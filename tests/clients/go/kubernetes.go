@@ -409,7 +409,7 @@ func leasedEvents(ctx context.Context, c *clientv3.Client, prefix string) error 
 	defer k.Close()
 	watch := c.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
 	<-watch
-	lease, err := c.Grant(ctx, 3)
+	lease, err := c.Grant(ctx, 5)
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ def leases(client, prefix):
     lease.revoke()
     expect(list(client.get_prefix(prefix)) == [], "the lease's keys outlive it")
 
-    short = client.lease(2)
+    short = client.lease(3)
     client.put(prefix + "short", "1", lease=short)
     eventually(lambda: client.get(prefix + "short")[0] is None, "a key outlives its lease's time")
     expect(short.remaining_ttl == -1, f"an expired lease has {short.remaining_ttl} s left")

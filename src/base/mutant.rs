@@ -1,0 +1,62 @@
+//! The ways in which the simulation breaks the member, to show that its checkers see it.
+//!
+//! Outside the tests nothing can be broken: [`on`] is a constant `false`, and every branch on it disappears.
+
+/// One rule left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// Rule 1: a slot is raised though what it covers is still on its way to the disk.
+    SlotRaisedEarly,
+    /// Rule 9: a takeover does not cut what lies above W_final.
+    CutSkipped,
+    /// Rule 13: a slot is raised before the events have left for the hubs.
+    HubToldAfterSlot,
+    /// A torn last batch counts as written.
+    TornTailAccepted,
+    /// A page that the durable checkpoint reaches is given out again.
+    PinnedPageReused,
+    /// Rule 6: what the disk knows to be stable is forgotten at a start.
+    KnownStableDropped,
+    /// An answer leaves before its revision is stable.
+    AnsweredBeforeStable,
+    /// Rule 9: the reign is made when all groups but one have their barrier.
+    OneBarrierMissing,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Mutant; 8] = [
+        Mutant::SlotRaisedEarly,
+        Mutant::CutSkipped,
+        Mutant::HubToldAfterSlot,
+        Mutant::TornTailAccepted,
+        Mutant::PinnedPageReused,
+        Mutant::KnownStableDropped,
+        Mutant::AnsweredBeforeStable,
+        Mutant::OneBarrierMissing,
+    ];
+}
+
+#[cfg(test)]
+std::thread_local! {
+    static CHOSEN: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Leaves this rule out, on this thread, until it is told otherwise.
+#[cfg(test)]
+pub fn choose(mutant: Option<Mutant>) {
+    CHOSEN.set(mutant);
+}
+
+/// Whether this rule is left out.
+#[cfg(test)]
+pub fn on(mutant: Mutant) -> bool {
+    CHOSEN.get() == Some(mutant)
+}
+
+/// Whether this rule is left out: never.
+#[cfg(not(test))]
+#[inline(always)]
+pub const fn on(_: Mutant) -> bool {
+    false
+}

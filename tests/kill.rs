@@ -1,0 +1,14 @@
+//! Members in processes of their own: killed, stopped, started, damaged. Nothing acknowledged is lost, nothing wrong is served.
+//!
+//! `ETCRING_KILLS=500 cargo test --release --test kill kill_9 -- --nocapture` kills 500 times; a seed that was printed is
+//! given again in `ETCRING_TEST_SEED`.
+
+#[allow(dead_code, reason = "each test program uses its own part of it")]
+mod support;
+
+#[path = "kill/history.rs"]
+mod history;
+#[path = "kill/load.rs"]
+mod load;
+#[path = "kill/rounds.rs"]
+mod rounds;
