@@ -31,3 +31,4 @@ pub mod rpc;
 pub mod runtime;
 
 pub mod server;
+pub mod sim;

@@ -32,13 +32,16 @@ pub enum CheckpointStep {
     Sync,
     /// Write the meta page durably; report.
     WriteMeta(PageWrite),
-    /// The checkpoint stands: the log is no longer needed up to `applied`; the file is this long from now on.
+    /// The checkpoint stands: the log is no longer needed up to `applied`; the file is this long from now on. Report when it is: the
+    /// next checkpoint may write behind that.
     Done {
         /// The last entry in it.
         applied: Index,
         /// The length that the file may be cut or grown to.
         file_bytes: u64,
     },
+    /// Nothing: the next checkpoint may begin.
+    Rest,
 }
 
 /// Where a group's checkpoint stands.
@@ -52,6 +55,7 @@ enum Stage {
     Writing(Pending),
     Syncing(Pending),
     Meta(Done),
+    Resizing,
 }
 
 struct Pending {
@@ -112,8 +116,10 @@ impl Checkpointing {
             }
             Stage::Meta(done) => {
                 store.finish_checkpoint();
+                self.stage = Stage::Resizing;
                 CheckpointStep::Done { applied: done.applied, file_bytes: done.file_bytes }
             }
+            Stage::Resizing => CheckpointStep::Rest,
         }
     }
 }

@@ -139,7 +139,7 @@ impl<D: Disk> Inner<D> {
                 if let Err(e) = self.page_file(group).set_length(bytes).await {
                     tracing::warn!(group = group.get(), error = %e, "page file could not be resized");
                 }
-                return;
+                Report::Event(Event::CheckpointStepDone(group))
             }
         };
         (self.report)(report);

@@ -25,7 +25,7 @@ pub enum Effect {
     Fatal(String),
 }
 
-/// Disk work; each but the last two is reported when done, and one that fails ends the process, a full disk at preallocation apart.
+/// Disk work; each but the last is reported when done, and one that fails ends the process, a full disk at preallocation apart.
 #[derive(Debug)]
 pub enum DiskEffect {
     /// Write to a WAL segment, durable when reported: [`super::Event::WalWritten`].
@@ -78,7 +78,7 @@ pub enum DiskEffect {
         /// What.
         write: PageWrite,
     },
-    /// Set the length of a group's file. Not reported.
+    /// Set the length of a group's file: [`super::Event::CheckpointStepDone`].
     PagesLength {
         /// Whose.
         group: GroupId,

@@ -125,6 +125,7 @@ impl Core {
             CheckpointStep::Write(writes) => DiskEffect::PagesWrite { group, writes },
             CheckpointStep::Sync => DiskEffect::PagesSync { group },
             CheckpointStep::WriteMeta(write) => DiskEffect::MetaWrite { group, write },
+            CheckpointStep::Rest => return,
             CheckpointStep::Done { applied, file_bytes } => {
                 self.log.release(group, applied);
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Checkpointed { group, applied }));

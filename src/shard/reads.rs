@@ -97,7 +97,8 @@ fn range_slice(view: View<'_>, read: &RangeRead) -> Result<Answer, Fault> {
     };
     let query = RangeQuery { span, limit: read.limit, keys_only: read.keys_only, filters };
     let chunk = view.range(at, &query, resume, SLICE)?;
-    let mut count = chunk.counted;
+    // Only who asks for the whole count gets one: the front adds up what it gets.
+    let mut count = if read.with_count { chunk.counted } else { 0 };
     let mut rest = chunk.resume.clone().filter(|_| read.with_count);
     while let Some(from) = rest {
         let counted = view.count(at, &query.span, Some(&from), COUNT)?;

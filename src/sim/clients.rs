@@ -1,0 +1,581 @@
+//! The clients: random requests, encoded as they come over the wire, and what becomes of their calls.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::base::{Instant, Prng};
+use crate::front::{CallId, Code, Method, Status};
+use crate::proto::etcdserverpb as pb;
+use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::etcdserverpb::watch_request::RequestUnion;
+
+use super::executor::{Incoming, Outgoing};
+use super::history::{Asked, History, Lease};
+use super::member::Member;
+use super::model::{Answered, Write};
+use super::watch::Watched;
+
+/// Keys of each of the two folders.
+const KEYS: u64 = 12;
+/// The most streams of watches, the auditing one apart.
+const STREAMS_MAX: usize = 5;
+
+enum Kind {
+    Write(Asked),
+    Range(pb::RangeRequest),
+    Grant(i64),
+    Revoke(i64),
+    Compact(i64),
+}
+
+struct Call {
+    front: u16,
+    kind: Kind,
+    low: i64,
+    message: Option<Bytes>,
+}
+
+#[derive(Default)]
+struct Stream {
+    front: u16,
+    watches: BTreeMap<i64, Watched>,
+    unsent: usize,
+    /// The client takes nothing for a while.
+    stalled: bool,
+}
+
+/// All clients of the member.
+#[derive(Default)]
+pub struct Clients {
+    calls: BTreeMap<CallId, Call>,
+    streams: BTreeMap<CallId, Stream>,
+    next_call: u64,
+    next_value: u64,
+    next_lease: i64,
+    audit: Option<CallId>,
+    /// In which run of the member.
+    run: usize,
+    /// Requests that were asked.
+    pub asked: u64,
+    /// Requests that were answered with what they asked for.
+    pub answered: u64,
+    /// Events that watches were shown.
+    pub events: u64,
+}
+
+impl Clients {
+    /// Calls that wait for an answer.
+    pub fn waiting(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What the calls that wait are; for people.
+    pub fn describe(&self) -> Vec<String> {
+        let name = |kind: &Kind| match kind {
+            Kind::Write(asked) => format!("{:?}", asked.write),
+            Kind::Range(request) => format!("{request:?}"),
+            Kind::Grant(id) => format!("grant {id}"),
+            Kind::Revoke(id) => format!("revoke {id}"),
+            Kind::Compact(revision) => format!("compact {revision}"),
+        };
+        self.calls.iter().map(|(id, call)| format!("{id:?} at front {}: {}", call.front, name(&call.kind))).collect()
+    }
+
+    /// Whether the auditing watch of this run was asked for.
+    pub fn has_audit(&self) -> bool {
+        self.audit.is_some()
+    }
+
+    /// Whether the auditing watch of this run is there.
+    pub fn is_audited(&self) -> bool {
+        self.audit.is_some_and(|call| self.streams[&call].watches[&1].created)
+    }
+
+    fn open(&mut self, member: &mut Member, front: u16, method: Method, message: &impl Message) -> CallId {
+        self.next_call += 1;
+        let call = CallId(self.next_call);
+        member.call(front, Incoming::Open(call, method));
+        member.call(front, Incoming::Message(call, message.encode_to_vec().into()));
+        if method != Method::Watch {
+            member.call(front, Incoming::HalfClose(call));
+        }
+        call
+    }
+
+    /// Opens the auditing watch of a run.
+    pub fn audit(&mut self, member: &mut Member, history: &History, rng: &mut Prng) {
+        let front = rng.below(u64::from(member.shape.fronts)) as u16;
+        let create = pb::WatchCreateRequest {
+            key: Bytes::from_static(&[0]),
+            range_end: Bytes::from_static(&[0]),
+            start_revision: (history.compacting + 1).max(2),
+            prev_kv: rng.chance(1, 3),
+            watch_id: 1,
+            ..pb::WatchCreateRequest::default()
+        };
+        let watched = Watched::new(&create, history.shown, true);
+        let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        let call = self.open(member, front, Method::Watch, &request);
+        self.streams.insert(call, Stream { front, watches: BTreeMap::from([(1, watched)]), ..Stream::default() });
+        self.audit = Some(call);
+    }
+
+    /// Asks for all keys.
+    pub fn read_all(&mut self, member: &mut Member, history: &History, front: u16, revision: i64) {
+        let all = Bytes::from_static(&[0]);
+        let request = pb::RangeRequest { key: all.clone(), range_end: all, revision, ..pb::RangeRequest::default() };
+        self.range(member, history, front, request);
+    }
+
+    fn range(&mut self, member: &mut Member, history: &History, front: u16, request: pb::RangeRequest) {
+        let call = self.open(member, front, Method::Range, &request);
+        self.keep(call, front, Kind::Range(request), history.shown);
+    }
+
+    fn keep(&mut self, call: CallId, front: u16, kind: Kind, low: i64) {
+        self.asked += 1;
+        self.calls.insert(call, Call { front, kind, low, message: None });
+    }
+
+    /// Some client does something.
+    pub fn act(&mut self, member: &mut Member, history: &mut History, now: Instant, rng: &mut Prng) {
+        let front = rng.below(u64::from(member.shape.fronts)) as u16;
+        match rng.below(100) {
+            0..40 => {
+                let put = self.put(history, rng, None);
+                self.write(member, history, front, Method::Put, &put.clone(), Write::Put(put));
+            }
+            40..48 => {
+                let (key, range_end) = if rng.chance(1, 2) { range(rng) } else { (key(rng), Bytes::new()) };
+                let delete = pb::DeleteRangeRequest { key, range_end, prev_kv: rng.chance(1, 2) };
+                self.write(member, history, front, Method::DeleteRange, &delete.clone(), Write::Delete(delete));
+            }
+            48..64 => {
+                let txn = self.txn(history, rng);
+                self.write(member, history, front, Method::Txn, &txn.clone(), Write::Txn(txn));
+            }
+            64..78 => {
+                let (key, range_end) = if rng.chance(2, 3) { range(rng) } else { (key(rng), Bytes::new()) };
+                let revision = if rng.chance(1, 2) { 0 } else { 1 + rng.below(history.top() as u64) as i64 };
+                let limit = if rng.chance(1, 3) { rng.below(6) as i64 } else { 0 };
+                let request = pb::RangeRequest {
+                    key,
+                    range_end,
+                    revision,
+                    limit,
+                    count_only: rng.chance(1, 8),
+                    ..pb::RangeRequest::default()
+                };
+                self.range(member, history, front, request);
+            }
+            78..83 => self.grant(member, history, front, now, rng),
+            83..86 => self.revoke(member, history, front, rng),
+            86..88 => self.compact(member, history, front, rng),
+            88..97 => self.watch(member, history, front, rng),
+            _ => self.cancel(member, history, rng),
+        }
+    }
+
+    fn write(
+        &mut self,
+        member: &mut Member,
+        history: &History,
+        front: u16,
+        method: Method,
+        message: &impl Message,
+        write: Write,
+    ) {
+        let call = self.open(member, front, method, message);
+        let asked = Asked { write, low: history.shown, run: self.run };
+        self.keep(call, front, Kind::Write(asked), history.shown);
+    }
+
+    fn put(&mut self, history: &History, rng: &mut Prng, key_of: Option<Bytes>) -> pb::PutRequest {
+        self.next_value += 1;
+        let mut value = format!("{:06}", self.next_value).into_bytes();
+        let pad = if rng.chance(1, 8) { 1400 } else { 120 };
+        value.resize(6 + rng.below(pad) as usize, b'.');
+        let leases: Vec<i64> = history.leases.iter().filter(|(_, l)| l.granted && !l.revoked).map(|(&id, _)| id).collect();
+        let lease = match leases.len() {
+            0 => 0,
+            _ if rng.chance(2, 3) => 0,
+            n => leases[rng.below(n as u64) as usize],
+        };
+        let key = key_of.unwrap_or_else(|| key(rng));
+        pb::PutRequest { key, value: value.into(), lease, prev_kv: rng.chance(1, 4), ..pb::PutRequest::default() }
+    }
+
+    fn txn(&mut self, history: &History, rng: &mut Prng) -> pb::TxnRequest {
+        let compare = (0..rng.below(3)).map(|_| compare(history, rng)).collect();
+        let folder = rng.below(2);
+        let mut keys: Vec<u64> = (0..KEYS).collect();
+        let branch = |me: &mut Clients, rng: &mut Prng, keys: &mut Vec<u64>| {
+            let mut ops = Vec::new();
+            for _ in 0..1 + rng.below(4) {
+                let request = match rng.below(8) {
+                    0 => {
+                        let (key, range_end) = range(rng);
+                        Request::RequestRange(pb::RangeRequest { key, range_end, ..pb::RangeRequest::default() })
+                    }
+                    1 => {
+                        let (key, range_end) = within(1 - folder, rng);
+                        Request::RequestDeleteRange(pb::DeleteRangeRequest { key, range_end, prev_kv: rng.chance(1, 2) })
+                    }
+                    _ => {
+                        let key = key_of(folder, keys.swap_remove(rng.below(keys.len() as u64) as usize));
+                        Request::RequestPut(me.put(history, rng, Some(key)))
+                    }
+                };
+                ops.push(pb::RequestOp { request: Some(request) });
+            }
+            ops
+        };
+        let mut success = branch(self, rng, &mut keys);
+        let failure = if rng.chance(1, 2) { branch(self, rng, &mut keys) } else { Vec::new() };
+        if rng.chance(1, 10) {
+            let nested = pb::TxnRequest {
+                compare: vec![compare_one(history, rng)],
+                success: branch(self, rng, &mut keys),
+                failure: Vec::new(),
+            };
+            success.push(pb::RequestOp { request: Some(Request::RequestTxn(nested)) });
+        }
+        pb::TxnRequest { compare, success, failure }
+    }
+
+    fn grant(&mut self, member: &mut Member, history: &mut History, front: u16, now: Instant, rng: &mut Prng) {
+        self.next_lease += 1;
+        let id = self.next_lease;
+        let ttl = if rng.chance(1, 2) { 2 + rng.below(4) as i64 } else { 100_000 };
+        let request = pb::LeaseGrantRequest { id, ttl };
+        let call = self.open(member, front, Method::LeaseGrant, &request);
+        history.leases.insert(id, Lease { from: now, ttl, granted: false, revoking: false, revoked: false });
+        self.keep(call, front, Kind::Grant(id), history.shown);
+    }
+
+    fn revoke(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
+        let ids: Vec<i64> = history.leases.keys().copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[rng.below(ids.len() as u64) as usize];
+        let call = self.open(member, front, Method::LeaseRevoke, &pb::LeaseRevokeRequest { id });
+        history.leases.get_mut(&id).expect("it is one of them").revoking = true;
+        self.keep(call, front, Kind::Revoke(id), history.shown);
+    }
+
+    fn compact(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
+        let top = history.top();
+        if top - history.compacting < 20 {
+            return;
+        }
+        let revision = top - rng.below(15) as i64;
+        let request = pb::CompactionRequest { revision, physical: rng.chance(1, 4) };
+        let call = self.open(member, front, Method::Compact, &request);
+        history.compacting = history.compacting.max(revision);
+        self.keep(call, front, Kind::Compact(revision), history.shown);
+    }
+
+    fn watch(&mut self, member: &mut Member, history: &History, front: u16, rng: &mut Prng) {
+        let mine: Vec<CallId> = self.streams.keys().copied().filter(|&c| Some(c) != self.audit).collect();
+        let chosen = (!mine.is_empty()).then(|| mine[rng.below(mine.len() as u64) as usize]);
+        match (chosen, rng.below(10)) {
+            (Some(call), 0) => {
+                let stream = self.streams.remove(&call).expect("it is one of them");
+                member.call(stream.front, Incoming::Cancel(call));
+            }
+            (Some(call), 1) => {
+                let stream = self.streams.get_mut(&call).expect("it is one of them");
+                stream.stalled = !stream.stalled;
+            }
+            (Some(call), 2 | 3) => {
+                let request = pb::WatchRequest {
+                    request_union: Some(RequestUnion::ProgressRequest(pb::WatchProgressRequest::default())),
+                };
+                let front = self.streams[&call].front;
+                member.call(front, Incoming::Message(call, request.encode_to_vec().into()));
+            }
+            (Some(call), 4) if self.streams[&call].watches.len() > 1 => {
+                let stream = self.streams.get_mut(&call).expect("it is one of them");
+                let (watch_id, _) = stream.watches.pop_first().expect("there is one");
+                let cancel = pb::WatchCancelRequest { watch_id };
+                let request = pb::WatchRequest { request_union: Some(RequestUnion::CancelRequest(cancel)) };
+                member.call(stream.front, Incoming::Message(call, request.encode_to_vec().into()));
+            }
+            (chosen, _) => {
+                self.next_value += 1;
+                let watch_id = 1 + self.next_value as i64;
+                let (key, range_end) = if rng.chance(2, 3) { range(rng) } else { (key(rng), Bytes::new()) };
+                let start_revision = match rng.below(4) {
+                    0 => history.shown + rng.below(5) as i64,
+                    1 | 2 => 1 + rng.below(history.top() as u64) as i64,
+                    _ => 0,
+                };
+                let prev_kv = rng.chance(1, 3);
+                let create = pb::WatchCreateRequest { key, range_end, start_revision, prev_kv, watch_id, ..Default::default() };
+                let watched = Watched::new(&create, history.shown, false);
+                let request = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+                match chosen.filter(|_| rng.chance(1, 2) || mine.len() >= STREAMS_MAX) {
+                    Some(call) => {
+                        let stream = self.streams.get_mut(&call).expect("it is one of them");
+                        member.call(stream.front, Incoming::Message(call, request.encode_to_vec().into()));
+                        stream.watches.insert(watch_id, watched);
+                    }
+                    None => {
+                        let call = self.open(member, front, Method::Watch, &request);
+                        let watches = BTreeMap::from([(watch_id, watched)]);
+                        self.streams.insert(call, Stream { front, watches, ..Stream::default() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A client gives up on a call: it may have happened or not.
+    fn cancel(&mut self, member: &mut Member, history: &mut History, rng: &mut Prng) {
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        if calls.is_empty() {
+            return;
+        }
+        let id = calls[rng.below(calls.len() as u64) as usize];
+        let call = self.calls.remove(&id).expect("it is one of them");
+        member.call(call.front, Incoming::Cancel(id));
+        give_up(call, history);
+    }
+
+    /// The transport sends on what watches' streams got, at its own pace.
+    pub fn drain(&mut self, member: &mut Member, rng: &mut Prng, stalls: bool) {
+        for (&call, stream) in &mut self.streams {
+            if stream.unsent > 0 && (!stalls || !stream.stalled && rng.chance(1, 4)) {
+                member.call(stream.front, Incoming::Sent(call, std::mem::take(&mut stream.unsent)));
+            }
+        }
+    }
+
+    /// Something comes from the member.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn take(&mut self, id: CallId, message: Outgoing, history: &mut History, now: Instant) -> Result<(), String> {
+        if self.streams.contains_key(&id) {
+            return self.stream_message(id, message, history);
+        }
+        if !self.calls.contains_key(&id) {
+            return Ok(());
+        }
+        match message {
+            Outgoing::Message(_, bytes) => {
+                let call = self.calls.get_mut(&id).expect("looked at above");
+                match call.message.replace(bytes) {
+                    None => Ok(()),
+                    Some(_) => Err(format!("call {id:?} is answered twice")),
+                }
+            }
+            Outgoing::Finish(_, status) => {
+                let call = self.calls.remove(&id).expect("looked at above");
+                if status.is_ok() { self.answered(call, history) } else { refused(call, &status, history, now) }
+            }
+        }
+    }
+
+    fn answered(&mut self, call: Call, history: &mut History) -> Result<(), String> {
+        let bytes = call.message.ok_or("a call ended well without an answer")?;
+        self.answered += 1;
+        let revision = |header: &Option<pb::ResponseHeader>| header.as_ref().map_or(0, |h| h.revision);
+        match call.kind {
+            Kind::Write(asked) => {
+                let (revision, answered) = match asked.write {
+                    Write::Put(_) => {
+                        let put: pb::PutResponse = decode(&bytes)?;
+                        (revision(&put.header), Answered::Put(put))
+                    }
+                    Write::Delete(_) => {
+                        let delete: pb::DeleteRangeResponse = decode(&bytes)?;
+                        (revision(&delete.header), Answered::Delete(delete))
+                    }
+                    Write::Txn(_) => {
+                        let txn: pb::TxnResponse = decode(&bytes)?;
+                        (revision(&txn.header), Answered::Txn(txn))
+                    }
+                };
+                history.written(asked, revision, answered)
+            }
+            Kind::Range(request) => history.ranged(request, decode(&bytes)?, call.low),
+            Kind::Grant(id) => {
+                let granted: pb::LeaseGrantResponse = decode(&bytes)?;
+                let lease = history.leases.get_mut(&id).expect("it was asked for");
+                lease.granted = true;
+                if (granted.id, granted.ttl) != (id, lease.ttl) {
+                    return Err(format!("a grant of {id} for {} is answered {granted:?}", lease.ttl));
+                }
+                history.told(revision(&granted.header), call.low)
+            }
+            Kind::Revoke(id) => {
+                let revoked: pb::LeaseRevokeResponse = decode(&bytes)?;
+                history.leases.get_mut(&id).expect("it was asked for").revoked = true;
+                history.told(revision(&revoked.header), call.low)
+            }
+            Kind::Compact(at) => {
+                let compacted: pb::CompactionResponse = decode(&bytes)?;
+                history.compacted = history.compacted.max(at);
+                history.told(revision(&compacted.header), call.low)
+            }
+        }
+    }
+
+    fn stream_message(&mut self, id: CallId, message: Outgoing, history: &mut History) -> Result<(), String> {
+        let stream = self.streams.get_mut(&id).expect("looked at by the caller");
+        let bytes = match message {
+            Outgoing::Message(_, bytes) => bytes,
+            Outgoing::Finish(_, status) => return Err(format!("the watch stream {id:?} ended by itself: {status:?}")),
+        };
+        stream.unsent += bytes.len() + 5;
+        let response: pb::WatchResponse = decode(&bytes)?;
+        self.events += response.events.len() as u64;
+        if response.watch_id == -1 {
+            return stream.watches.values_mut().filter(|w| w.created).try_for_each(|w| w.response(&response, history));
+        }
+        // A watch that its client has cancelled may still be shown something.
+        let Some(watched) = stream.watches.get_mut(&response.watch_id) else { return Ok(()) };
+        watched.response(&response, history)?;
+        if self.audit == Some(id) && response.created {
+            history.run_ended(response.header.as_ref().map_or(0, |h| h.revision));
+        }
+        if self.audit == Some(id) && !response.events.is_empty() {
+            for stream in self.streams.values_mut() {
+                stream.watches.values_mut().try_for_each(|w| w.check(history))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The member is gone: what waits may have happened or not, streams are broken.
+    pub fn crash(&mut self, history: &mut History) {
+        for call in std::mem::take(&mut self.calls).into_values() {
+            give_up(call, history);
+        }
+        self.streams.clear();
+        self.audit = None;
+        self.run += 1;
+    }
+
+    /// Watches that have not been shown everything.
+    pub fn behind(&self, history: &History) -> usize {
+        self.streams.values().flat_map(|s| s.watches.values()).filter(|w| w.is_behind(history)).count()
+    }
+}
+
+fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, String> {
+    M::decode(bytes.clone()).map_err(|e| format!("an answer is no protobuf: {e}"))
+}
+
+fn give_up(call: Call, history: &mut History) {
+    if let Kind::Write(asked) = call.kind {
+        history.doubt(asked);
+    }
+}
+
+/// An error, and whether it may be one.
+fn refused(call: Call, status: &Status, history: &mut History, now: Instant) -> Result<(), String> {
+    if matches!(status.code, Code::Unavailable | Code::DeadlineExceeded) {
+        give_up(call, history);
+        return Ok(());
+    }
+    let text = status.message.as_ref();
+    let lives = |id: i64, history: &History| {
+        history.leases.get(&id).is_some_and(|l| {
+            let end = l.from + std::time::Duration::from_secs(l.ttl.unsigned_abs());
+            l.granted && !l.revoking && now < end
+        })
+    };
+    let may_be = match (&call.kind, status.code) {
+        (Kind::Write(asked), Code::NotFound) => !leases_of(&asked.write).iter().all(|&id| lives(id, history)),
+        (Kind::Write(_), Code::ResourceExhausted) => text.contains("no space left on device"),
+        (Kind::Range(request), Code::OutOfRange) => {
+            text.contains("compacted") && request.revision > 0 && request.revision < history.compacting
+        }
+        (Kind::Compact(at), Code::OutOfRange) => text.contains("compacted") && *at <= history.compacting,
+        (Kind::Revoke(_), Code::NotFound) => true,
+        (Kind::Grant(id), Code::FailedPrecondition) => history.leases.contains_key(id),
+        _ => false,
+    };
+    if may_be { Ok(()) } else { Err(format!("{} is refused: {status:?}", kind_name(&call.kind))) }
+}
+
+fn kind_name(kind: &Kind) -> String {
+    match kind {
+        Kind::Write(asked) => format!("{:?}", asked.write),
+        Kind::Range(request) => format!("{request:?}"),
+        Kind::Grant(id) => format!("the grant of lease {id}"),
+        Kind::Revoke(id) => format!("the revocation of lease {id}"),
+        Kind::Compact(at) => format!("the compaction at {at}"),
+    }
+}
+
+fn leases_of(write: &Write) -> Vec<i64> {
+    fn of_txn(txn: &pb::TxnRequest, leases: &mut Vec<i64>) {
+        for op in txn.success.iter().chain(&txn.failure) {
+            match &op.request {
+                Some(Request::RequestPut(put)) => leases.push(put.lease),
+                Some(Request::RequestTxn(nested)) => of_txn(nested, leases),
+                _ => {}
+            }
+        }
+    }
+    let mut leases = Vec::new();
+    match write {
+        Write::Put(put) => leases.push(put.lease),
+        Write::Delete(_) => {}
+        Write::Txn(txn) => of_txn(txn, &mut leases),
+    }
+    leases.retain(|&lease| lease != 0);
+    leases
+}
+
+fn key_of(folder: u64, number: u64) -> Bytes {
+    format!("{}/{number:02}", if folder == 0 { 'a' } else { 'b' }).into()
+}
+
+fn key(rng: &mut Prng) -> Bytes {
+    key_of(rng.below(2), rng.below(KEYS))
+}
+
+/// A stretch of one folder, or all of it.
+fn within(folder: u64, rng: &mut Prng) -> (Bytes, Bytes) {
+    let from = rng.below(KEYS);
+    let to = from + 1 + rng.below(KEYS - from);
+    (key_of(folder, from), key_of(folder, to))
+}
+
+fn range(rng: &mut Prng) -> (Bytes, Bytes) {
+    match rng.below(5) {
+        0 => (Bytes::from_static(&[0]), Bytes::from_static(&[0])),
+        1 => (key(rng), Bytes::from_static(&[0])),
+        _ => within(rng.below(2), rng),
+    }
+}
+
+fn compare(history: &History, rng: &mut Prng) -> pb::Compare {
+    compare_one(history, rng)
+}
+
+fn compare_one(history: &History, rng: &mut Prng) -> pb::Compare {
+    let result = [CompareResult::Equal, CompareResult::NotEqual, CompareResult::Greater, CompareResult::Less];
+    let near = (history.top() - rng.below(20) as i64).max(0);
+    let (target, union) = match rng.below(3) {
+        0 => (CompareTarget::Version, TargetUnion::Version(rng.below(4) as i64)),
+        1 => (CompareTarget::Mod, TargetUnion::ModRevision(near)),
+        _ => (CompareTarget::Create, TargetUnion::CreateRevision(if rng.chance(1, 2) { 0 } else { near })),
+    };
+    let (key, range_end) = if rng.chance(1, 6) { range(rng) } else { (key(rng), Bytes::new()) };
+    pb::Compare {
+        result: result[rng.below(4) as usize] as i32,
+        target: target as i32,
+        key,
+        range_end,
+        target_union: Some(union),
+    }
+}

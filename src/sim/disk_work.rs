@@ -1,0 +1,161 @@
+//! Disk work under way: each effect of a core is one piece, done in steps with a crash possible between any two.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use crate::base::{AlignedBuffer, Prng};
+use crate::pages::PageWrite;
+use crate::server::datadir::Paths;
+use crate::shard::{DiskEffect, Event};
+
+use super::disk::SimDisk;
+
+/// A step of a piece of work.
+enum Step {
+    WalWrite { path: PathBuf, offset: u64, bytes: usize },
+    Make { path: PathBuf, bytes: u64 },
+    Rename { from: PathBuf, to: PathBuf },
+    Fill { path: PathBuf, bytes: u64 },
+    SyncFolder { folder: PathBuf },
+    PageWrite { path: PathBuf, write: PageWrite },
+    Sync { path: PathBuf },
+    SetLength { path: PathBuf, bytes: u64 },
+    Remove { path: PathBuf },
+    Read { path: PathBuf },
+}
+
+/// A piece of work under way.
+pub struct Work {
+    /// The core that waits for it.
+    pub core: usize,
+    steps: VecDeque<Step>,
+    done: Option<Event>,
+    buffer: Option<AlignedBuffer>,
+    /// The WAL write that was done: in which file, and where.
+    pub written: Option<(PathBuf, u64)>,
+}
+
+impl Work {
+    /// The work that a core asks for.
+    pub fn of(core: usize, effect: DiskEffect, paths: &Paths) -> Work {
+        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None, written: None };
+        let folder = paths.wal().to_path_buf();
+        match effect {
+            DiskEffect::WalWrite { segment, offset, buffer, bytes } => {
+                work.steps.push_back(Step::WalWrite { path: paths.segment(segment), offset, bytes });
+                work.buffer = Some(buffer);
+            }
+            DiskEffect::WalPrepare { segment, recycle, bytes, made } => {
+                let path = paths.segment(segment);
+                match recycle {
+                    Some(old) => {
+                        work.steps.push_back(Step::Rename { from: paths.segment(old), to: path });
+                        work.steps.push_back(Step::SyncFolder { folder });
+                    }
+                    None if made => {}
+                    None => {
+                        work.steps.push_back(Step::Make { path: path.clone(), bytes });
+                        work.steps.push_back(Step::Fill { path, bytes });
+                        work.steps.push_back(Step::SyncFolder { folder });
+                    }
+                }
+                work.done = Some(Event::SegmentReady(segment));
+            }
+            DiskEffect::PageRead { group, fault } => {
+                work.steps.push_back(Step::Read { path: paths.pages(group) });
+                let bytes = AlignedBuffer::zeroed(fault.bytes());
+                work.done = Some(Event::PageRead { group, fault, bytes });
+            }
+            DiskEffect::PagesWrite { group, writes } => {
+                let path = paths.pages(group);
+                work.steps.extend(writes.into_iter().map(|write| Step::PageWrite { path: path.clone(), write }));
+                work.done = Some(Event::CheckpointStepDone(group));
+            }
+            DiskEffect::PagesSync { group } => {
+                work.steps.push_back(Step::Sync { path: paths.pages(group) });
+                work.done = Some(Event::CheckpointStepDone(group));
+            }
+            DiskEffect::MetaWrite { group, write } => {
+                work.steps.push_back(Step::PageWrite { path: paths.pages(group), write });
+                work.steps.push_back(Step::Sync { path: paths.pages(group) });
+                work.done = Some(Event::CheckpointStepDone(group));
+            }
+            DiskEffect::PagesLength { group, bytes } => {
+                work.steps.push_back(Step::SetLength { path: paths.pages(group), bytes });
+                work.done = Some(Event::CheckpointStepDone(group));
+            }
+            DiskEffect::WalRemove { segment } => work.steps.push_back(Step::Remove { path: paths.segment(segment) }),
+        }
+        work
+    }
+
+    /// What it does next; for the trace.
+    pub fn name(&self) -> &'static str {
+        match self.steps.front() {
+            Some(Step::WalWrite { .. }) => "WAL write",
+            Some(Step::Make { .. } | Step::Rename { .. } | Step::Fill { .. }) => "segment",
+            Some(Step::SyncFolder { .. }) => "folder sync",
+            Some(Step::PageWrite { .. }) => "page write",
+            Some(Step::Sync { .. }) => "page sync",
+            Some(Step::SetLength { .. }) => "page file length",
+            Some(Step::Remove { .. }) => "segment removed",
+            Some(Step::Read { .. }) => "page read",
+            None => "report",
+        }
+    }
+
+    /// Does up to `steps` steps; true when all is done.
+    pub fn advance(&mut self, disk: &mut SimDisk, steps: u64) -> bool {
+        for _ in 0..steps {
+            let Some(step) = self.steps.pop_front() else { break };
+            self.step(disk, step);
+        }
+        self.steps.is_empty()
+    }
+
+    fn step(&mut self, disk: &mut SimDisk, step: Step) {
+        match step {
+            Step::WalWrite { path, offset, bytes } => {
+                let buffer = self.buffer.take().expect("a write has its buffer");
+                disk.write(&path, offset, &buffer[..bytes], true);
+                self.done = Some(Event::WalWritten(buffer));
+                self.written = Some((path, offset));
+            }
+            Step::Make { path, bytes } => {
+                disk.make(&path);
+                disk.set_length(&path, bytes);
+            }
+            Step::Rename { from, to } => disk.rename(&from, &to),
+            Step::Fill { path, bytes } => disk.allocate(&path, bytes),
+            Step::SyncFolder { folder } => disk.sync_folder(&folder),
+            Step::PageWrite { path, write } => disk.write(&path, write.offset(), &write.bytes, false),
+            Step::Sync { path } => disk.sync(&path),
+            Step::SetLength { path, bytes } => disk.set_length(&path, bytes),
+            Step::Remove { path } => disk.remove(&path),
+            Step::Read { path } => {
+                let Some(Event::PageRead { fault, bytes, .. }) = &mut self.done else { unreachable!("a read has its page") };
+                // What cannot be read is damage, which the store finds by its checksum.
+                let _ = disk.read(&path, bytes, fault.offset());
+            }
+        }
+    }
+
+    /// The event that the core gets, if it waits for one.
+    pub fn report(self) -> Option<Event> {
+        self.done
+    }
+
+    /// Power fails while it is under way.
+    pub fn crash(mut self, disk: &mut SimDisk, rng: &mut Prng) {
+        match self.steps.pop_front() {
+            Some(Step::WalWrite { path, offset, bytes }) => {
+                let buffer = self.buffer.take().expect("a write has its buffer");
+                disk.write_torn(&path, offset, &buffer[..bytes], rng);
+            }
+            Some(Step::PageWrite { path, write }) if rng.chance(1, 2) => {
+                disk.write(&path, write.offset(), &write.bytes, false);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What has happened, by revision, and the checkers that hold every answer and every event to it.
+//!
+//! The *truth* of a revision is what the auditing watch showed of it first. From then on it must not change: not over crashes, not
+//! for another watch. Answers wait until the truth of their revision is known; then they are compared with what a naive store would
+//! have said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::base::Instant;
+use crate::proto::etcdserverpb as pb;
+use crate::proto::mvccpb::{Event, KeyValue, event::EventType};
+
+use super::model::{self, Answered, Change, State, Write};
+
+/// What a client asked and got; kept until it is checked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The write.
+    pub write: Write,
+    /// The highest revision that anyone had seen when it was asked.
+    pub low: i64,
+    /// In which run of the member.
+    pub run: usize,
+}
+
+/// A lease as far as the clients know.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Granted not before.
+    pub from: Instant,
+    /// Seconds.
+    pub ttl: i64,
+    /// Its grant was answered.
+    pub granted: bool,
+    /// Its revocation was asked for.
+    pub revoking: bool,
+    /// Its revocation was answered.
+    pub revoked: bool,
+}
+
+enum Check {
+    Write { asked: Asked, answered: Answered },
+    Range { request: pb::RangeRequest, response: pb::RangeResponse, low: i64 },
+}
+
+/// Everything known.
+#[derive(Default)]
+pub struct History {
+    versions: BTreeMap<Bytes, Vec<(i64, Option<KeyValue>)>>,
+    /// From revision 2 on.
+    truth: Vec<Vec<Change>>,
+    claimed: BTreeSet<i64>,
+    waiting: BTreeMap<i64, Vec<Check>>,
+    in_doubt: Vec<Asked>,
+    /// What each run of the member began with.
+    last_of_run: Vec<i64>,
+    /// The highest revision shown to anyone.
+    pub shown: i64,
+    /// The highest revision that a compaction was asked for, and answered for.
+    pub compacting: i64,
+    /// The highest revision that a compaction was answered for.
+    pub compacted: i64,
+    /// All leases ever asked for.
+    pub leases: BTreeMap<i64, Lease>,
+}
+
+impl History {
+    /// Nothing yet.
+    pub fn new() -> History {
+        History { shown: 1, ..History::default() }
+    }
+
+    /// The last revision whose truth is known.
+    pub fn top(&self) -> i64 {
+        self.truth.len() as i64 + 1
+    }
+
+    /// All keys at a revision whose truth is known.
+    pub fn state(&self, revision: i64) -> State {
+        let mut state = State::new();
+        for (key, versions) in &self.versions {
+            let at = versions.partition_point(|(of, _)| *of <= revision);
+            if let Some((_, Some(kv))) = at.checked_sub(1).map(|at| &versions[at]) {
+                state.insert(key.clone(), kv.clone());
+            }
+        }
+        state
+    }
+
+    /// The changes of a revision in an etcd range.
+    pub fn changes(&self, revision: i64, first: &[u8], end: &[u8]) -> Vec<Change> {
+        let all = &self.truth[revision as usize - 2];
+        all.iter().filter(|change| model::is_within(&change.key, first, end)).cloned().collect()
+    }
+
+    /// The auditing watch shows a revision.
+    pub fn audit(&mut self, revision: i64, events: &[Event]) -> Result<(), String> {
+        let changes = events.iter().map(|event| change_of(revision, event)).collect::<Result<Vec<_>, _>>()?;
+        self.shown = self.shown.max(revision);
+        if revision <= self.top() {
+            let known = &self.truth[revision as usize - 2];
+            if *known != changes {
+                return Err(format!("revision {revision} was shown as {known:?} and is now {changes:?}"));
+            }
+            return Ok(());
+        }
+        if revision != self.top() + 1 {
+            return Err(format!("revision {revision} comes after {}", self.top()));
+        }
+        let before = self.state(revision - 1);
+        for change in &changes {
+            let prev = before.get(&change.key);
+            match &change.kv {
+                Some(kv) => {
+                    let created = prev.map_or(revision, |prev| prev.create_revision);
+                    let version = prev.map_or(1, |prev| prev.version + 1);
+                    if (kv.create_revision, kv.version) != (created, version) {
+                        return Err(format!("revision {revision} puts {kv:?} over {prev:?}"));
+                    }
+                }
+                None if prev.is_none() => {
+                    return Err(format!("revision {revision} deletes {:?}, which is not there", change.key));
+                }
+                None => {}
+            }
+            self.versions.entry(change.key.clone()).or_default().push((revision, change.kv.clone()));
+        }
+        self.truth.push(changes);
+        let due = self.waiting.remove(&revision).unwrap_or_default();
+        due.into_iter().try_for_each(|check| self.check(revision, check))
+    }
+
+    /// A revision has been seen by a client.
+    fn show(&mut self, revision: i64, low: i64) -> Result<(), String> {
+        if revision < low {
+            return Err(format!("an answer is of revision {revision}, but {low} had been shown before it was asked"));
+        }
+        self.shown = self.shown.max(revision);
+        Ok(())
+    }
+
+    /// A write is answered.
+    pub fn written(&mut self, asked: Asked, revision: i64, answered: Answered) -> Result<(), String> {
+        self.show(revision, asked.low + i64::from(answered.changes()))?;
+        self.wait(revision, Check::Write { asked, answered })
+    }
+
+    /// A range is answered.
+    pub fn ranged(&mut self, request: pb::RangeRequest, response: pb::RangeResponse, low: i64) -> Result<(), String> {
+        let revision = response.header.as_ref().map_or(0, |h| h.revision);
+        self.show(revision, low)?;
+        if request.revision > 0 && request.revision < self.compacted.min(low) {
+            return Err(format!("a read at {} is answered, though {} is compacted", request.revision, self.compacted));
+        }
+        self.wait(revision, Check::Range { request, response, low })
+    }
+
+    /// Some answer without content was of this revision.
+    pub fn told(&mut self, revision: i64, low: i64) -> Result<(), String> {
+        self.show(revision, low)
+    }
+
+    fn wait(&mut self, revision: i64, check: Check) -> Result<(), String> {
+        if revision <= self.top() {
+            return self.check(revision, check);
+        }
+        self.waiting.entry(revision).or_default().push(check);
+        Ok(())
+    }
+
+    fn check(&mut self, revision: i64, check: Check) -> Result<(), String> {
+        match check {
+            Check::Write { asked, answered } if answered.changes() => {
+                let (changes, would) = model::run(&self.state(revision - 1), revision, &asked.write);
+                let truth = &self.truth[revision as usize - 2];
+                if changes != *truth {
+                    return Err(format!("{asked:?} was answered at revision {revision}, which is {truth:?}, not {changes:?}"));
+                }
+                let answered = answered.without_headers();
+                if would != answered {
+                    return Err(format!("{asked:?} was answered {answered:?} at revision {revision}, not {would:?}"));
+                }
+                if !self.claimed.insert(revision) {
+                    return Err(format!("revision {revision} was given to two writes, {asked:?} is one"));
+                }
+                Ok(())
+            }
+            Check::Write { asked, answered } => {
+                let answered = answered.without_headers();
+                let fits = |at| {
+                    let (changes, would) = model::run(&self.state(at), at + 1, &asked.write);
+                    changes.is_empty() && would == answered
+                };
+                if (asked.low.max(1)..=revision).rev().any(fits) {
+                    return Ok(());
+                }
+                Err(format!("{asked:?} was answered {answered:?} at revision {revision}: never so since {}", asked.low))
+            }
+            Check::Range { request, mut response, low } => {
+                response.header = None;
+                let at = if request.revision > 0 { request.revision } else { revision };
+                let would = model::range(&self.state(at), &request);
+                if would == response {
+                    return Ok(());
+                }
+                Err(format!("{request:?} was answered {response:?} at revision {revision}, not {would:?} (asked after {low})"))
+            }
+        }
+    }
+
+    /// A write may have happened, or may not.
+    pub fn doubt(&mut self, asked: Asked) {
+        self.in_doubt.push(asked);
+    }
+
+    /// The member runs again, and this is what it came up with.
+    pub fn run_ended(&mut self, revision: i64) {
+        self.last_of_run.push(revision);
+    }
+
+    /// What the member came up with last.
+    pub fn last_run_ended(&self) -> i64 {
+        self.last_of_run.last().copied().unwrap_or(1)
+    }
+
+    /// Everything shown is known, and every revision was made by somebody.
+    pub fn finish(&mut self, now: Instant) -> Result<(), String> {
+        if let Some((revision, _)) = self.waiting.first_key_value() {
+            return Err(format!("revision {revision} was answered and is gone: the last is {}", self.top()));
+        }
+        if self.shown > self.top() {
+            return Err(format!("revision {} was shown and is gone: the last is {}", self.shown, self.top()));
+        }
+        for revision in 2..=self.top() {
+            if !self.claimed.contains(&revision) && !self.was_in_doubt(revision) && !self.was_lease(revision, now) {
+                let truth = &self.truth[revision as usize - 2];
+                return Err(format!("revision {revision} was made by nobody: {truth:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn was_in_doubt(&mut self, revision: i64) -> bool {
+        let before = self.state(revision - 1);
+        let truth = &self.truth[revision as usize - 2];
+        let made = self.in_doubt.iter().position(|asked| {
+            let last = self.last_of_run.get(asked.run + 1).copied().unwrap_or(i64::MAX);
+            asked.low < revision && revision <= last && model::run(&before, revision, &asked.write).0 == *truth
+        });
+        made.map(|at| self.in_doubt.swap_remove(at)).is_some()
+    }
+
+    /// Whether a revision is the end of a lease that may have ended.
+    fn was_lease(&self, revision: i64, now: Instant) -> bool {
+        let before = self.state(revision - 1);
+        let truth = &self.truth[revision as usize - 2];
+        self.leases.iter().any(|(&id, lease)| {
+            let attached = before.values().filter(|kv| kv.lease == id).map(|kv| Change { key: kv.key.clone(), kv: None });
+            let may_end = lease.revoking || now >= lease.from + std::time::Duration::from_secs(lease.ttl.unsigned_abs());
+            may_end && attached.eq(truth.iter().cloned())
+        })
+    }
+}
+
+/// An event as a change; it must be of this revision.
+pub fn change_of(revision: i64, event: &Event) -> Result<Change, String> {
+    let Some(kv) = &event.kv else { return Err(format!("an event of revision {revision} has no key")) };
+    if kv.mod_revision != revision {
+        return Err(format!("an event among those of revision {revision} is of {}", kv.mod_revision));
+    }
+    let put = event.r#type() == EventType::Put;
+    Ok(Change { key: kv.key.clone(), kv: put.then(|| kv.clone()) })
+}
