@@ -28,3 +28,6 @@ pub use compare::{Outcome, combine, compare_all};
 pub use part::{Finished, Part, part};
 pub use path::{Operations, Path, compares, decide};
 pub use single::{Evaluated, delete_range, put, txn};
+
+#[cfg(test)]
+mod evaluate_test;

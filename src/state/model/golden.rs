@@ -1,11 +1,13 @@
 //! HashKV against a real etcd's answers.
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::base::Revision;
 use crate::mvcc::hash::HashQuery;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
+use crate::proto::mvccpb::KeyValue;
 
 use super::world::World;
 
@@ -88,5 +90,37 @@ fn hashes_are_those_of_etcd() {
         for shards in [1, 3, 16] {
             run_golden(history, shards);
         }
+    }
+}
+
+#[test]
+fn a_key_deleted_and_written_in_the_hashed_revision_is_not_kept() {
+    let txn = |ops: &'static str| TxnRequest { success: ops.split(';').map(golden_op).collect(), ..TxnRequest::default() };
+    let kept = KeyValue {
+        key: Bytes::from_static(b"a"),
+        create_revision: 2,
+        mod_revision: 2,
+        version: 1,
+        value: Bytes::from_static(b"1"),
+        lease: 0,
+    };
+    let rewritten = KeyValue { key: Bytes::from_static(b"b"), create_revision: 3, mod_revision: 3, ..kept.clone() };
+    let stored = |main: u8, sub: u8, kv: &KeyValue| {
+        [&[0, 0, 0, 0, 0, 0, 0, main, b'_', 0, 0, 0, 0, 0, 0, 0, sub][..], &kv.encode_to_vec()].concat()
+    };
+    for shards in [1, 4] {
+        let mut world = World::new(1, shards);
+        world.run_txn(txn("p a 1 0;p b 1 0"));
+        world.run_txn(txn("f b;p b 1 0"));
+        world.run_txn(txn("p c 1 0"));
+        world.progress(true);
+        let at = |revision, compacted| HashQuery { revision: Revision(revision), compacted, at_compaction: false };
+        // At the revision itself: the tombstone never counts, the put does not belong to the keep set.
+        let expected = [b"key".to_vec(), stored(2, 0, &kept)].concat();
+        assert_eq!(world.hash(at(3, 3)), crc32c::crc32c(&expected));
+        // Later on it does.
+        let written = KeyValue { key: Bytes::from_static(b"c"), create_revision: 4, mod_revision: 4, ..kept.clone() };
+        let expected = [expected, stored(3, 1, &rewritten), stored(4, 0, &written)].concat();
+        assert_eq!(world.hash(at(4, 3)), crc32c::crc32c(&expected));
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{LeaseId, Revision};
 use crate::mvcc::hash::{AnyKept, HashMerger, HashQuery};
 use crate::mvcc::{At, Budget, Change, Compacted, Event, EventsQuery, Filters, Span, View};
 use crate::proto::etcdserverpb::request_op::Request;
-use crate::proto::etcdserverpb::{RequestOp, TxnRequest};
+use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
 use crate::proto::mvccpb::KeyValue;
 use crate::state::evaluate::{Answer, delete_range, put, txn};
 
@@ -259,4 +259,26 @@ fn several_shards_do_what_the_naive_store_does() {
 fn long_histories_do_what_the_naive_store_does() {
     run(0..15, 1, 600);
     run(0..15, 4, 600);
+}
+
+/// A put that keeps the value of a key which the txn deletes is found out only while the txn is gone through; etcd has checked the
+/// leases of all puts before that.
+#[test]
+fn the_checks_of_all_shards_come_before_what_one_finds_on_its_way() {
+    for shards in [1, 2, 4, 16] {
+        let mut world = World::new(1, shards);
+        let put = |key: &'static [u8], lease, ignore_value| {
+            let put = PutRequest { key: Bytes::from_static(key), lease, ignore_value, ..PutRequest::default() };
+            RequestOp { request: Some(Request::RequestPut(put)) }
+        };
+        let delete = DeleteRangeRequest { key: Bytes::from_static(b"a"), range_end: Bytes::from_static(b"\0"), prev_kv: false };
+        let delete = RequestOp { request: Some(Request::RequestDeleteRange(delete)) };
+        for key in [&b"a"[..], b"b", b"c", b"d"] {
+            world.run_txn(TxnRequest { success: vec![put(key, 0, false)], ..TxnRequest::default() });
+            for other in [&b"e"[..], b"f", b"g", b"h"] {
+                let success = vec![delete.clone(), put(key, 0, true), put(other, 9, false)];
+                world.run_txn(TxnRequest { success, ..TxnRequest::default() });
+            }
+        }
+    }
 }
