@@ -54,6 +54,12 @@ impl CoreLog {
         }
     }
 
+    /// The term and vote that recovery found: no state batch may forget them.
+    pub fn recovered(mut self, term: Term, vote: Option<MemberId>) -> CoreLog {
+        self.vote = Some((term, vote));
+        self
+    }
+
     /// Whether another write of a client may be taken: there is certain room for `bytes` (rule 18).
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.writer.room() >= bytes

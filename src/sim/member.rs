@@ -80,8 +80,7 @@ impl Member {
         let initial = found.configuration().unwrap_or(initial);
         let identity = Identity { cluster: cluster_id(&[member]), member, initial };
         let Shape { shards, cores, fronts, .. } = shape;
-        let layout =
-            Layout { cluster: identity.cluster, member, shards, cores, fronts, checkpoints: CHECKPOINTS };
+        let layout = Layout { cluster: identity.cluster, member, shards, cores, fronts, checkpoints: CHECKPOINTS };
         if found.shards().is_some_and(|found| found != shards) {
             return Err("the number of shards changed".into());
         }

@@ -131,7 +131,11 @@ impl Watched {
 
     fn previous(&self, revision: i64, events: &[Event], history: &History) -> Result<(), String> {
         if !self.prev_kv {
-            return events.iter().all(|e| e.prev_kv.is_none()).then_some(()).ok_or_else(|| "a previous value came unasked".into());
+            return events
+                .iter()
+                .all(|e| e.prev_kv.is_none())
+                .then_some(())
+                .ok_or_else(|| "a previous value came unasked".into());
         }
         let before = history.state(revision - 1);
         for event in events {
@@ -166,6 +170,8 @@ impl Watched {
             return !self.created || self.next <= history.shown;
         }
         let next = self.next.max(2);
-        !self.created || !self.shown.is_empty() || (next..=history.top()).any(|r| !history.changes(r, &self.key, &self.end).is_empty())
+        !self.created
+            || !self.shown.is_empty()
+            || (next..=history.top()).any(|r| !history.changes(r, &self.key, &self.end).is_empty())
     }
 }

@@ -88,9 +88,7 @@ pub fn run(seed: u64, options: Options) -> Result<Report, Box<Violation>> {
     let mut world = World::new(seed, options);
     match world.run() {
         Ok(()) => Ok(world.report()),
-        Err(what) => {
-            Err(Box::new(Violation { seed, step: world.step, what, trace: world.trace.into_iter().collect() }))
-        }
+        Err(what) => Err(Box::new(Violation { seed, step: world.step, what, trace: world.trace.into_iter().collect() })),
     }
 }
 
@@ -182,7 +180,8 @@ impl World {
         self.shape.fronts = 1 + self.rng.below(2) as u16;
         self.shape.together = self.rng.chance(1, 2);
         self.note(format!("start: {:?}", self.shape));
-        Member::start(&mut self.disk, self.shape, self.now, &mut self.rng).map_err(|e| format!("the member does not start: {e}"))
+        Member::start(&mut self.disk, self.shape, self.now, &mut self.rng)
+            .map_err(|e| format!("the member does not start: {e}"))
     }
 
     /// One run of the member, to its end.
