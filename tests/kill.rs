@@ -3,6 +3,7 @@
 //! `ETCRING_KILLS=500 cargo test --release --test kill kill_9 -- --nocapture` kills 500 times; a seed that was printed is
 //! given again in `ETCRING_TEST_SEED`.
 
+#[allow(dead_code, reason = "each test program uses its own part of it")]
 mod support;
 
 #[path = "kill/history.rs"]

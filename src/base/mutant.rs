@@ -38,7 +38,7 @@ impl Mutant {
 }
 
 #[cfg(test)]
-std::thread_local! {
+thread_local! {
     static CHOSEN: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::base::{GroupId, GroupSet, Instant, KeyRange, Revision};
 use crate::proto::etcdserverpb as pb;
-use crate::shard::messages::{Answer, At, Order, Write, WriteResponse};
+use crate::shard::messages::{Answer, At, OpResponse, Order, Write, WriteResponse};
 
 use super::call::{CallId, Status};
 use super::calls::{OrderKind, Step, WriteKind};
@@ -184,6 +184,7 @@ impl Front {
     pub(super) fn write_answered(&mut self, id: CallId, kind: WriteKind, answer: Answer) {
         let Answer::Write { revision, response } = answer else { unreachable!("a write is answered as one") };
         let header = self.header(revision);
+        let response = if matches!(kind, WriteKind::Txn) { response } else { alone(response) };
         match (kind, response) {
             (WriteKind::Put, WriteResponse::Put { prev }) => {
                 self.reply(id, encode::put_response(&header, prev.as_ref()));
@@ -201,5 +202,16 @@ impl Front {
             }
             _ => unreachable!("a write is answered in its own shape"),
         }
+    }
+}
+
+/// A write over several shards goes as a txn of one operation, and may come back as one.
+fn alone(response: WriteResponse) -> WriteResponse {
+    let WriteResponse::Txn { mut responses, .. } = response else { return response };
+    assert_eq!(responses.len(), 1, "one operation is answered once");
+    match responses.pop() {
+        Some(OpResponse::Done(response)) => response,
+        Some(OpResponse::ReadDelete { deleted, .. }) => WriteResponse::Delete { deleted, prevs: Vec::new() },
+        other => unreachable!("a write is answered in its own shape, not by {other:?}"),
     }
 }

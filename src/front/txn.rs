@@ -35,7 +35,7 @@ impl Route {
         let mut groups = GroupSet::EMPTY;
         let mut ranges = false;
         let mut prevs = false;
-        Route::walk(txn, layout, &mut |range| groups.0 |= layout.set_of(range).0);
+        Route::walk(txn, &mut |range| groups.0 |= layout.set_of(range).0);
         Route::looks(txn, &mut ranges, &mut prevs);
         if groups.is_empty() {
             // Nothing but ranges, in a nested txn: any shard can say which branches run.
@@ -44,7 +44,7 @@ impl Route {
         Route { groups, reads_later: ranges || (prevs && groups.len() > 1) }
     }
 
-    fn walk(txn: &pb::TxnRequest, layout: &Layout, touch: &mut impl FnMut(&KeyRange)) {
+    fn walk(txn: &pb::TxnRequest, touch: &mut impl FnMut(&KeyRange)) {
         for c in &txn.compare {
             touch(&KeyRange::of(&c.key, &c.range_end));
         }
@@ -52,7 +52,7 @@ impl Route {
             match &op.request {
                 Some(Op::RequestPut(r)) => touch(&KeyRange::of(&r.key, &Bytes::new())),
                 Some(Op::RequestDeleteRange(r)) => touch(&KeyRange::of(&r.key, &r.range_end)),
-                Some(Op::RequestTxn(r)) => Route::walk(r, layout, touch),
+                Some(Op::RequestTxn(r)) => Route::walk(r, touch),
                 Some(Op::RequestRange(_)) | None => {}
             }
         }
@@ -173,7 +173,8 @@ impl Front {
     /// A txn was evaluated and is stable: reads what is missing of its answer.
     pub(super) fn txn_written(&mut self, id: CallId, revision: Revision, succeeded: bool, responses: Vec<OpResponse>) {
         let mut jobs = Vec::new();
-        missing(&responses, revision, &self.config.layout, &mut jobs);
+        let read = Missing { revision, changes: changes(&responses), layout: &self.config.layout };
+        read.jobs(&responses, &mut jobs);
         self.no_limit(id);
         self.start_reads(id, jobs, Then::Written { revision, succeeded, responses });
     }
@@ -194,28 +195,41 @@ impl Front {
     }
 }
 
-/// The jobs that read what is missing of an answer, in order of the operations, nested ones included.
-fn missing(responses: &[OpResponse], revision: Revision, layout: &Layout, jobs: &mut Vec<RangeJob>) {
-    for response in responses {
-        match response {
-            OpResponse::Done(WriteResponse::Txn { responses, .. }) => missing(responses, revision, layout, jobs),
-            OpResponse::Done(_) | OpResponse::Range(_) => {}
-            OpResponse::ReadRange { request, operations } => {
-                let at = match u64::try_from(request.revision) {
-                    Ok(named) if named > 0 => At::end_of(Revision(named)),
-                    _ => At { revision, operations: *operations },
-                };
-                jobs.push(RangeJob::new(request.clone(), at, layout));
-            }
-            OpResponse::ReadDelete { request, operations, .. } => {
-                if request.prev_kv {
-                    let at = At { revision, operations: *operations };
-                    jobs.push(RangeJob::whole(request.key.clone(), request.range_end.clone(), at, layout));
+/// What is missing of the answer of a txn, and where it is read.
+struct Missing<'a> {
+    revision: Revision,
+    /// Whether the txn changed anything: else it took no revision, and reads all of the current one.
+    changes: bool,
+    layout: &'a Layout,
+}
+
+impl Missing<'_> {
+    fn at(&self, operations: u32) -> At {
+        if self.changes { At { revision: self.revision, operations } } else { At::end_of(self.revision) }
+    }
+
+    /// The jobs that read it, in order of the operations, nested ones included.
+    fn jobs(&self, responses: &[OpResponse], jobs: &mut Vec<RangeJob>) {
+        for response in responses {
+            match response {
+                OpResponse::Done(WriteResponse::Txn { responses, .. }) => self.jobs(responses, jobs),
+                OpResponse::Done(_) | OpResponse::Range(_) => {}
+                OpResponse::ReadRange { request, operations } => {
+                    let at = match u64::try_from(request.revision) {
+                        Ok(named) if named > 0 => At::end_of(Revision(named)),
+                        _ => self.at(*operations),
+                    };
+                    jobs.push(RangeJob::new(request.clone(), at, self.layout));
                 }
-            }
-            OpResponse::ReadPrevious { key, operations } => {
-                let at = At { revision, operations: *operations };
-                jobs.push(RangeJob::whole(key.clone(), bytes::Bytes::new(), at, layout));
+                OpResponse::ReadDelete { request, operations, .. } => {
+                    if request.prev_kv {
+                        let (key, range_end) = (request.key.clone(), request.range_end.clone());
+                        jobs.push(RangeJob::whole(key, range_end, self.at(*operations), self.layout));
+                    }
+                }
+                OpResponse::ReadPrevious { key, operations } => {
+                    jobs.push(RangeJob::whole(key.clone(), Bytes::new(), self.at(*operations), self.layout));
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Applying committed entries, in order of their index, each once.
 
-use crate::base::{Entry, Index, Mark, Revision};
+use crate::base::{Entry, Index, Mark};
 use crate::mvcc::Budget;
 use crate::pages::Fault;
 use crate::state::apply::{self, EventsWanted};

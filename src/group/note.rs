@@ -61,7 +61,7 @@ impl Note {
         if r.varint()? != FORMAT {
             return Err(Malformed);
         }
-        let mut small = |r: &mut Reader<'_>| u16::try_from(r.varint()?).map_err(|_| Malformed);
+        let small = |r: &mut Reader<'_>| u16::try_from(r.varint()?).map_err(|_| Malformed);
         Ok(Note {
             cluster: ClusterId(r.varint()?),
             member: MemberId(r.varint()?),

@@ -162,7 +162,7 @@ impl Overlay {
     }
 
     /// The keys from `resume` on (not before it) that a version in here attaches to `lease`; later ones may have detached them.
-    pub(crate) fn attached<'a>(&'a self, lease: LeaseId, resume: Bytes) -> impl Iterator<Item = &'a Bytes> {
+    pub(crate) fn attached(&self, lease: LeaseId, resume: Bytes) -> impl Iterator<Item = &Bytes> {
         self.leases
             .range((Bound::Included((lease, resume)), Bound::Unbounded))
             .take_while(move |((of, _), _)| *of == lease)

@@ -291,7 +291,7 @@ impl Mvcc {
 
 impl KeyState<'_> {
     /// As etcd answers when only keys are asked for.
-    fn to_message_of_key(&self, key: Bytes) -> KeyValue {
+    fn to_message_of_key(self, key: Bytes) -> KeyValue {
         let mut message = self.to_message_with(key, Bytes::new());
         message.lease = 0;
         message

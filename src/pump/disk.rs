@@ -24,7 +24,18 @@ struct Inner<D: Disk> {
     wal_folder: PathBuf,
     segments: RefCell<HashMap<SegmentName, Rc<D::File>>>,
     pages: RefCell<HashMap<GroupId, Rc<D::File>>>,
+    /// Page files whose length is being set: nothing is sent into this, and it closes when that is done.
+    resizing: RefCell<HashMap<GroupId, flume::Receiver<()>>>,
     report: Box<dyn Fn(Report)>,
+}
+
+/// The place of an effect behind another one on the same file.
+#[derive(Default)]
+struct Turn {
+    /// Closes when the other one is done.
+    before: Option<flume::Receiver<()>>,
+    /// Dropped when this one is done.
+    done: Option<flume::Sender<()>>,
 }
 
 /// What became of a disk effect.
@@ -50,6 +61,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             wal_folder,
             segments: RefCell::new(HashMap::new()),
             pages: RefCell::new(pages),
+            resizing: RefCell::new(HashMap::new()),
             report: Box::new(report),
         };
         CoreDisk { inner: Rc::new(inner), tasks }
@@ -62,11 +74,32 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             DiskEffect::WalPrepare { made: false, .. } | DiskEffect::PagesWrite { .. } => Urgency::Background,
             _ => Urgency::Prompt,
         };
-        self.tasks.spawn(urgency, async move { inner.carry_out(effect).await });
+        let turn = inner.turn(&effect);
+        self.tasks.spawn(urgency, async move {
+            if let Some(before) = turn.before {
+                before.recv_async().await.ok();
+            }
+            inner.carry_out(effect).await;
+            drop(turn.done);
+        });
     }
 }
 
 impl<D: Disk> Inner<D> {
+    /// A page file's new length, which nobody waits for, is set before the next checkpoint writes behind its end: set later, it would
+    /// cut off what that checkpoint wrote.
+    fn turn(&self, effect: &DiskEffect) -> Turn {
+        let mut resizing = self.resizing.borrow_mut();
+        match effect {
+            DiskEffect::PagesLength { group, .. } => {
+                let (done, resized) = flume::bounded(1);
+                Turn { before: resizing.insert(*group, resized), done: Some(done) }
+            }
+            DiskEffect::PagesWrite { group, .. } => Turn { before: resizing.remove(group), done: None },
+            _ => Turn::default(),
+        }
+    }
+
     async fn carry_out(self: Rc<Self>, effect: DiskEffect) {
         let report = match effect {
             DiskEffect::WalWrite { segment, offset, buffer, bytes } => self.wal_write(segment, offset, buffer, bytes).await,

@@ -235,26 +235,24 @@ impl Group {
                 }
                 vec![self.show(command.member())]
             }
-            "heard" => {
-                let peer = MemberId(command.number("peer").expect("peer=m"));
-                self.replica(command).heard_from(peer);
-                vec![]
-            }
-            "lost" => {
-                let peer = MemberId(command.number("peer").expect("peer=m"));
-                self.replica(command).link_lost(peer);
-                vec![]
-            }
-            "installed" => {
-                let peer = MemberId(command.number("peer").expect("peer=m"));
-                self.replica(command).snapshot_ended(peer, command.number("upto").map(Index));
-                vec![]
-            }
+            "heard" | "lost" | "installed" => self.about_peer(command),
             "progress" => self.progress(command),
             "settle" => self.settle(),
             "show" => (1..=self.replicas.len() as u64).map(|m| self.show(m)).collect(),
             other => panic!("there is no command {other}"),
         }
+    }
+
+    /// What a leader learns of a peer in other ways than by messages.
+    fn about_peer(&mut self, command: &Command<'_>) -> Vec<String> {
+        let peer = MemberId(command.number("peer").expect("peer=m"));
+        let replica = self.replica(command);
+        match command.name {
+            "heard" => replica.heard_from(peer),
+            "lost" => replica.link_lost(peer),
+            _ => replica.snapshot_ended(peer, command.number("upto").map(Index)),
+        }
+        vec![]
     }
 
     fn propose(&mut self, command: &Command<'_>) -> Vec<String> {

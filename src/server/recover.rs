@@ -158,12 +158,12 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
     });
     let ids = notes.values().next().map(|note| (note.cluster, note.member));
     let checkpoints: Vec<Checkpoint> = checkpoints.collect();
-    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
-    let mut options = RecoveryOptions { ids, checkpoints: checkpoints.clone(), ..RecoveryOptions::default() };
-    #[cfg(test)]
-    {
-        options.torn_tail_accepted = mutant::on(Mutant::TornTailAccepted);
-    }
+    let options = RecoveryOptions {
+        ids,
+        checkpoints: checkpoints.clone(),
+        #[cfg(test)]
+        torn_tail_accepted: mutant::on(Mutant::TornTailAccepted),
+    };
     let names = listing.segments.iter().map(|s| s.name).collect();
     let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
     let mut recovery = Recovery::new(options, names).map_err(damaged)?;

@@ -155,7 +155,7 @@ impl Member {
         let queues = Queues::connect(threads, &homes);
         let senders = queues[0].senders();
         for (index, queues) in queues.into_iter().enumerate() {
-            let core = (index < usize::from(cores)).then(|| CoreId(index as u16));
+            let core = (index < usize::from(cores)).then_some(CoreId(index as u16));
             let front = homes.fronts.iter().position(|&home| home == index).map(|f| FrontId(f as u16));
             let core_seed = match core {
                 None => None,

@@ -337,10 +337,6 @@ impl Core {
         (0..self.layout.fronts).map(FrontId)
     }
 
-    pub(super) fn cores(&self) -> impl Iterator<Item = CoreId> + use<> {
-        (0..self.layout.cores).map(CoreId)
-    }
-
     /// The core's replicas, for checks and metrics.
     pub fn replicas(&mut self) -> impl Iterator<Item = &mut Replica> {
         self.shards.iter_mut().map(|s| &mut s.replica)

@@ -25,7 +25,8 @@ pub struct CoreLog {
     short_since: Option<Instant>,
     persists: VecDeque<(RecordNumber, usize, u64)>,
     votes: VecDeque<(RecordNumber, Term, Option<MemberId>)>,
-    vote: Option<(Term, Option<MemberId>)>,
+    /// The newest vote, recovered or appended, and its term.
+    vote: (Term, Option<MemberId>),
     last_write: Instant,
     sealed: bool,
 }
@@ -38,6 +39,7 @@ impl CoreLog {
     /// `segment_bytes`: the length of a segment.
     pub fn new(now: Instant, writer: Writer, earlier: Ledger, segment_bytes: u64) -> CoreLog {
         CoreLog {
+            vote: writer.vote(),
             writer,
             earlier,
             segment_bytes,
@@ -48,7 +50,6 @@ impl CoreLog {
             short_since: None,
             persists: VecDeque::new(),
             votes: VecDeque::new(),
-            vote: None,
             last_write: now,
             sealed: true,
         }
@@ -67,7 +68,7 @@ impl CoreLog {
 
     pub(super) fn append_vote(&mut self, term: Term, vote: Option<MemberId>) {
         let number = self.writer.append(&Record::Vote { term, vote });
-        self.vote = Some((term, vote));
+        self.vote = (term, vote);
         self.votes.push_back((number, term, vote));
     }
 
@@ -197,7 +198,7 @@ impl Core {
                 configuration: raft.configuration_at(start.index).encode(),
             }
         });
-        let (term, vote) = self.log.vote.filter(|(term, _)| *term >= self.term).unwrap_or((self.term, None));
+        let (term, vote) = if self.log.vote.0 >= self.term { self.log.vote } else { (self.term, None) };
         State { term, vote, groups: groups.collect() }
     }
 

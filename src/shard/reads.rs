@@ -144,7 +144,7 @@ impl Shard {
             return Ok(Answer::Events { events: Vec::new(), through: Revision(read.from.0 - 1), resume: None });
         }
         let query = EventsQuery { from: read.from, to, span: span(&read.range), with_prev: read.prev_kv, compacted };
-        let resume = read.resume.as_ref().and_then(|bytes| EventsResume::decode(bytes));
+        let resume = read.resume.as_ref().and_then(EventsResume::decode);
         let chunk = self.mvcc().events(&query, resume.as_ref(), SLICE)?;
         let through = chunk.resume.as_ref().map_or(to, |place| Revision(place.change.revision.0 - 1));
         let events = chunk.events.into_iter().map(|e| Event::of(e, read.prev_kv)).collect();

@@ -7,7 +7,7 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::{GroupId, GroupSet, Mark, Revision};
 use crate::mvcc::Budget;
 use crate::reign::{Owner, Reign};
-use crate::state::evaluate::{self, Basis, Evaluated, Memo, Stop};
+use crate::state::evaluate::{self, Basis, Evaluated, Stop};
 use crate::state::{Payload, apply, kv};
 
 use super::answers;

@@ -102,6 +102,9 @@ impl MetaEffect {
     }
 }
 
+/// Takes one entry of a tree.
+type Take<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed> + 'a;
+
 /// Group 0's state.
 pub struct MetaState {
     store: Store,
@@ -131,7 +134,7 @@ impl MetaState {
     }
 
     fn fill(&mut self) -> Result<(), MetaLoadError> {
-        let mut walk = |tree: Tree, take: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed>| {
+        let walk = |tree: Tree, take: &mut Take<'_>| {
             let mut cursor = self.store.cursor(tree);
             cursor.seek(b"")?;
             while let Some((key, value, _)) = cursor.entry() {

@@ -300,6 +300,11 @@ impl Writer {
         self.tails[slot].get_or_insert(Tail { last: Index::ZERO, last_term: None, durable: fresh })
     }
 
+    /// Term and vote, as recovered or as appended since.
+    pub const fn vote(&self) -> (Term, Option<MemberId>) {
+        (self.term, self.vote)
+    }
+
     /// Whether [`Writer::rotate`] must come before the next [`Writer::seal`]: nothing is in flight, a segment is ready, and
     /// the next batch does not fit the current one, or there is none yet.
     pub fn needs_rotation(&self) -> bool {

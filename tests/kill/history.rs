@@ -52,12 +52,23 @@ pub struct Alive {
 /// What a client asks.
 #[derive(Clone, Debug)]
 pub enum Act {
-    Put { key: String, lease: i64 },
+    Put {
+        key: String,
+        lease: i64,
+    },
     /// Puts of one value, and perhaps a deletion behind them.
-    Txn { keys: Vec<String>, delete: Option<Span> },
+    Txn {
+        keys: Vec<String>,
+        delete: Option<Span>,
+    },
     Delete(Span),
-    Grant { lease: i64, short: bool },
-    Revoke { lease: i64 },
+    Grant {
+        lease: i64,
+        short: bool,
+    },
+    Revoke {
+        lease: i64,
+    },
     Read(Span),
 }
 

@@ -127,9 +127,8 @@ async fn work(client: Client, shared: Rc<Shared>, mut prng: Prng) {
             Err(Failure::Status { code: 5, message }) if message.contains("requested lease not found") => Outcome::Refused,
             Err(failure) => panic!("{failure} for {op:?}"),
         };
-        match (&op.act, &outcome) {
-            (&Act::Grant { lease, short: false }, Outcome::Done { .. }) => shared.leases.borrow_mut().push(lease),
-            _ => {}
+        if let (&Act::Grant { lease, short: false }, Outcome::Done { .. }) = (&op.act, &outcome) {
+            shared.leases.borrow_mut().push(lease);
         }
         shared.end(at, outcome);
     }
@@ -183,8 +182,10 @@ fn delete_request(span: &Span) -> pb::DeleteRangeRequest {
 
 async fn ask(client: &Client, op: &Op) -> Result<Outcome, Failure> {
     let value = || Bytes::from(op.value());
-    let done = |header: Option<pb::ResponseHeader>| {
-        Outcome::Done { revision: header.expect("a header").revision, deleted: 0, kvs: Vec::new() }
+    let done = |header: Option<pb::ResponseHeader>| Outcome::Done {
+        revision: header.expect("a header").revision,
+        deleted: 0,
+        kvs: Vec::new(),
     };
     Ok(match &op.act {
         Act::Put { key, lease } => {
@@ -193,7 +194,8 @@ async fn ask(client: &Client, op: &Op) -> Result<Outcome, Failure> {
         }
         Act::Txn { keys, delete } => {
             use pb::request_op::Request;
-            let put = |key: &String| Request::RequestPut(pb::PutRequest { key: bytes(key), value: value(), ..Default::default() });
+            let put =
+                |key: &String| Request::RequestPut(pb::PutRequest { key: bytes(key), value: value(), ..Default::default() });
             let delete = delete.iter().map(|span| Request::RequestDeleteRange(delete_request(span)));
             let success = keys.iter().map(put).chain(delete).map(|request| pb::RequestOp { request: Some(request) }).collect();
             let request = pb::TxnRequest { success, ..Default::default() };

@@ -8,9 +8,7 @@ use etcring::proto::etcdserverpb as pb;
 
 use super::history::{Act, Model, Op, Ops, Outcome, Span, Tally, alive, check};
 use super::load::{EVERYTHING, Load};
-use crate::support::grpc::{
-    COMPACT, Client, LEASE_LEASES, LEASE_TIME_TO_LIVE, RANGE, block_on, bytes,
-};
+use crate::support::grpc::{COMPACT, Client, LEASE_LEASES, LEASE_TIME_TO_LIVE, RANGE, block_on, bytes};
 use crate::support::process::{Member, PATIENCE, Spec, TestDir};
 
 const ROUNDS_DEFAULT: u64 = 20;
@@ -160,7 +158,9 @@ fn last_revision(event: &etcring::proto::mvccpb::Event) -> i64 {
 
 fn unsure_lease(op: &Op) -> Option<i64> {
     match (&op.act, &op.outcome) {
-        (Act::Grant { lease, short: true }, _) | (Act::Grant { lease, .. } | Act::Revoke { lease }, Outcome::Doubt) => Some(*lease),
+        (Act::Grant { lease, short: true }, _) | (Act::Grant { lease, .. } | Act::Revoke { lease }, Outcome::Doubt) => {
+            Some(*lease)
+        }
         _ => None,
     }
 }

@@ -165,7 +165,10 @@ impl Cores {
                     self.model.put(r)
                 }
             }
-            Write::Delete(r) => self.model.delete(r, several),
+            Write::Delete(r) => {
+                let mut rng = self.rng.fork();
+                self.model.delete(r, &mut rng, several)
+            }
             Write::Txn(r) => {
                 let mut rng = self.rng.fork();
                 self.model.txn(r, &mut rng, several)

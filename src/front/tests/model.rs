@@ -77,11 +77,23 @@ impl Model {
         self.single(op, &mut Prng::new(0))
     }
 
-    pub fn delete(&mut self, r: &pb::DeleteRangeRequest, several: bool) -> Result<Evaluated, Refusal> {
+    pub fn delete(&mut self, r: &pb::DeleteRangeRequest, rng: &mut Prng, several: bool) -> Result<Evaluated, Refusal> {
         let op = pb::RequestOp { request: Some(Op::RequestDeleteRange(r.clone())) };
-        let mut evaluated = self.single(op, &mut Prng::new(0))?;
-        if let (true, WriteResponse::Delete { prevs, .. }) = (several, &mut evaluated.response) {
-            prevs.clear();
+        let mut evaluated = self.single(op, rng)?;
+        if several && let WriteResponse::Delete { deleted, prevs } = &mut evaluated.response {
+            // Core 0 makes a txn of it; or it leaves the previous values to be read.
+            let (deleted, mut prevs) = (*deleted, std::mem::take(prevs));
+            let request = r.clone();
+            let read = OpResponse::ReadDelete { request, operations: 0, deleted };
+            let txn = |op| WriteResponse::Txn { succeeded: true, responses: vec![op] };
+            evaluated.response = match rng.below(3) {
+                0 => txn(OpResponse::Done(WriteResponse::Delete { deleted, prevs })),
+                1 => txn(read),
+                _ => {
+                    prevs.clear();
+                    WriteResponse::Delete { deleted, prevs }
+                }
+            };
         }
         Ok(evaluated)
     }
@@ -113,10 +125,7 @@ impl Model {
         let revision = if changed { begin + 1 } else { begin };
         self.changes.extend(changes);
         self.current = revision;
-        let mut response = WriteResponse::Txn { succeeded, responses };
-        if !changed {
-            at_the_end(&mut response);
-        }
+        let response = WriteResponse::Txn { succeeded, responses };
         let header = Some(pb::ResponseHeader { revision: revision as i64, ..Default::default() });
         let expected = Expected::Txn(pb::TxnResponse { header, succeeded, responses: expected });
         Ok(Evaluated { revision, response, expected })
@@ -155,18 +164,6 @@ fn apply(state: &mut State, change: &Change) {
         state.remove(&change.kv.key);
     } else {
         state.insert(change.kv.key.clone(), change.kv.clone());
-    }
-}
-
-/// An unchanged txn is read at the end of the revision that it found.
-fn at_the_end(response: &mut WriteResponse) {
-    let WriteResponse::Txn { responses, .. } = response else { return };
-    for response in responses {
-        match response {
-            OpResponse::ReadRange { operations, .. } | OpResponse::ReadDelete { operations, .. } => *operations = u32::MAX,
-            OpResponse::Done(nested) => at_the_end(nested),
-            _ => {}
-        }
     }
 }
 

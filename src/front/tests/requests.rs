@@ -9,7 +9,11 @@ use crate::proto::etcdserverpb::request_op::Request as Op;
 
 pub fn key(rng: &mut Prng) -> Bytes {
     let i = rng.below(24);
-    Bytes::from(format!("{}{}", (b'a' + (i / 6) as u8) as char, if i % 6 == 0 { String::new() } else { (i % 6).to_string() }))
+    Bytes::from(format!(
+        "{}{}",
+        (b'a' + (i / 6) as u8) as char,
+        if i.is_multiple_of(6) { String::new() } else { (i % 6).to_string() }
+    ))
 }
 
 pub fn range_end(rng: &mut Prng) -> Bytes {

@@ -125,6 +125,12 @@ impl Members {
         self.take(member, effects)
     }
 
+    fn start(&mut self, member: u64) -> Vec<String> {
+        let mut effects = Vec::new();
+        self.elections[member as usize - 1].start(self.now, &mut effects);
+        self.take(member, effects)
+    }
+
     fn persisted(&mut self, member: u64) -> Vec<String> {
         let all: Vec<_> = self.persisting[member as usize - 1].drain(..).collect();
         all.into_iter().flat_map(|(term, vote)| self.step(member, Event::VotePersisted { term, vote })).collect()
@@ -190,15 +196,7 @@ impl Members {
         };
         let term_of = |this: &Members, m: u64| this.elections[m as usize - 1].term;
         match command.name {
-            "start" => {
-                let mut out = Vec::new();
-                for member in members(command) {
-                    let mut effects = Vec::new();
-                    self.elections[member as usize - 1].start(self.now, &mut effects);
-                    out.extend(self.take(member, effects));
-                }
-                out
-            }
+            "start" => members(command).into_iter().flat_map(|m| self.start(m)).collect(),
             "tick" => {
                 self.now = self.now + Duration::from_millis(command.number("ms").expect("ms=n"));
                 let stable = command.number("stable").map(|progress| Awaited { what: What::Stable, progress });

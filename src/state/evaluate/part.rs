@@ -32,6 +32,7 @@ struct PartOp {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are puts")]
 pub(super) enum PartKind {
     Put { key: Bytes, drafted: Drafted, event_prev: Option<KeyValue>, answer: PutResponse },
     Delete { span: Span, hits: Vec<Hit>, prev_kvs: Vec<KeyValue> },
