@@ -170,7 +170,7 @@ pub fn make_core(
     for replica in &replicas {
         board.raise_compact_floor(replica.floor());
     }
-    let log = CoreLog::new(now, Writer::new(writer), earlier, segment_bytes).recovered(term, vote);
+    let log = CoreLog::new(now, Writer::new(writer), earlier, segment_bytes);
     let chief = (id == CoreId(0)).then(|| {
         let options = raft::Options {
             me: identity.member,

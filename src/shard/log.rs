@@ -55,12 +55,6 @@ impl CoreLog {
         }
     }
 
-    /// The term and vote that recovery found: no state batch may forget them.
-    pub fn recovered(mut self, term: Term, vote: Option<MemberId>) -> CoreLog {
-        self.vote = Some((term, vote));
-        self
-    }
-
     /// Whether another write of a client may be taken: there is certain room for `bytes` (rule 18).
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.writer.room() >= bytes
@@ -173,11 +167,12 @@ impl Core {
         }
         self.log.preparing = Some(segment);
         let made = std::mem::take(&mut self.log.first_is_made);
-        let recycle = if made { None } else { self.log.free.pop() };
-        while self.log.free.len() > WAL_FREE_KEPT_MAX {
+        // Oldest first: those that are left must follow one another, at whatever point the process ends.
+        while self.log.free.len() > WAL_FREE_KEPT_MAX + 1 {
             let segment = self.log.free.remove(0);
             effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
         }
+        let recycle = if made || self.log.free.is_empty() { None } else { Some(self.log.free.remove(0)) };
         let bytes = self.log.segment_bytes;
         effects.push(Effect::Disk(DiskEffect::WalPrepare { segment, recycle, bytes, made }));
     }
