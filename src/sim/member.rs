@@ -91,6 +91,10 @@ impl Member {
         let run = RunNumber(found.wal.run.0 + 1);
         for group in (0..=shards).map(GroupId) {
             disk.make(&paths.pages(group));
+            if !found.notes.contains_key(&group) {
+                disk.set_length(&paths.pages(group), 0);
+                disk.sync(&paths.pages(group));
+            }
         }
         disk.sync_folder(paths.root());
         for core in (0..cores).map(CoreId) {

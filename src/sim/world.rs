@@ -118,7 +118,7 @@ impl World {
     fn new(seed: u64, options: Options) -> World {
         let mut rng = Prng::new(seed);
         let shards = [1, 2, 4, 16][rng.below(4) as usize];
-        let cache_bytes = if rng.chance(1, 3) { 8 << 10 } else { 1 << 20 };
+        let cache_bytes = if rng.chance(1, 3) { 96 << 10 } else { 1 << 20 };
         let shape = Shape { shards, cores: 1, fronts: 1, together: true, cache_bytes };
         World {
             options,
