@@ -9,6 +9,7 @@ use super::space::Extent;
 use super::{PageId, PageRef, RunRef, Store, Sums, Tree};
 use crate::base::AlignedBuffer;
 use crate::base::limits::PAGE_BYTES;
+use crate::base::mutant::{self, Mutant};
 
 /// A change of sums, the same on all levels of a way down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +51,13 @@ impl Store {
         #[cfg(test)]
         if self.options.mutant == Some(super::Mutant::PendingPageReused) && clean {
             self.cache.forget(first);
+            self.space.free_now(first, pages);
+            return;
+        }
+        if mutant::on(Mutant::PinnedPageReused) && epoch.is_none_or(|epoch| epoch <= self.epochs.durable) {
+            if epoch.is_some() {
+                self.cache.forget(first);
+            }
             self.space.free_now(first, pages);
             return;
         }

@@ -1,7 +1,7 @@
 //! A core's files: carries out its disk effects and reports what they ask to have reported.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -27,6 +27,8 @@ struct Inner<D: Disk> {
     /// Page files whose length is being set: nothing is sent into this, and it closes when that is done.
     resizing: RefCell<HashMap<GroupId, flume::Receiver<()>>>,
     report: Box<dyn Fn(Report)>,
+    /// Work on segments' names, one after the other: see [`CoreDisk::carry_out`].
+    names: RefCell<VecDeque<Option<DiskEffect>>>,
 }
 
 /// The place of an effect behind another one on the same file.
@@ -63,15 +65,26 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             pages: RefCell::new(pages),
             resizing: RefCell::new(HashMap::new()),
             report: Box::new(report),
+            names: RefCell::new(VecDeque::new()),
         };
         CoreDisk { inner: Rc::new(inner), tasks }
     }
 
-    /// Begins `effect`; its report comes when it is done.
+    /// Begins `effect`; its report comes when it is done. What makes, renames and removes segments is done in the order in which it
+    /// was asked for: those that are left follow one another whenever the process ends.
     pub fn carry_out(&self, effect: DiskEffect) {
         let inner = self.inner.clone();
+        if matches!(effect, DiskEffect::WalPrepare { .. } | DiskEffect::WalRemove { .. }) {
+            let mut names = inner.names.borrow_mut();
+            names.push_back(Some(effect));
+            if names.len() == 1 {
+                let inner = inner.clone();
+                self.tasks.spawn(Urgency::Background, async move { inner.change_names().await });
+            }
+            return;
+        }
         let urgency = match effect {
-            DiskEffect::WalPrepare { made: false, .. } | DiskEffect::PagesWrite { .. } => Urgency::Background,
+            DiskEffect::PagesWrite { .. } => Urgency::Background,
             _ => Urgency::Prompt,
         };
         let turn = inner.turn(&effect);
@@ -86,6 +99,17 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
 }
 
 impl<D: Disk> Inner<D> {
+    /// Carries out what is in the queue, in order; the effect under way stays in it.
+    async fn change_names(self: Rc<Self>) {
+        loop {
+            let next = self.names.borrow_mut().front_mut().map(Option::take);
+            let Some(effect) = next else { return };
+            let effect = effect.expect("each is carried out once");
+            self.clone().carry_out(effect).await;
+            self.names.borrow_mut().pop_front();
+        }
+    }
+
     /// A page file's new length, which nobody waits for, is set before the next checkpoint writes behind its end: set later, it would
     /// cut off what that checkpoint wrote.
     fn turn(&self, effect: &DiskEffect) -> Turn {

@@ -127,9 +127,10 @@ impl Found {
     /// What `group` starts from.
     pub fn seed(&self, paths: &Paths, identity: &Identity, group: GroupId, cache_bytes: usize) -> GroupSeed {
         let log = self.wal.groups.iter().find(|g| g.group == group).cloned();
+        let is_new = !self.notes.contains_key(&group);
         let note = self.notes.get(&group).copied().unwrap_or_else(|| identity.fresh_note(group));
         let log = log.unwrap_or_else(|| empty_log(group, &note));
-        GroupSeed { group, path: paths.pages(group), note, log, cache_bytes }
+        GroupSeed { group, path: paths.pages(group), is_new, note, log, cache_bytes }
     }
 }
 
@@ -214,22 +215,12 @@ fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Opt
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    match Store::open(&metas, bytes, store_options(cache_bytes)) {
+    match Store::open(&metas, bytes, Options::with_cache(cache_bytes)) {
         Ok(store) => Ok(Some(store)),
-        // The first checkpoint was interrupted before its meta page: everything is in the log yet, which says so if not.
+        // The first checkpoint was under way when the process ended: everything is still in the WAL, or recovery of that says so.
         Err(damage) if damage.what == What::NoCheckpoint => Ok(None),
         Err(damage) => Err(RecoverError::Pages { path: path.to_path_buf(), what: damage.to_string() }),
     }
-}
-
-fn store_options(cache_bytes: usize) -> Options {
-    #[cfg_attr(not(test), expect(unused_mut, reason = "only a mutant changes them"))]
-    let mut options = Options::with_cache(cache_bytes);
-    #[cfg(test)]
-    if mutant::on(Mutant::PinnedPageReused) {
-        options.mutant = Some(crate::pages::Mutant::PendingPageReused);
-    }
-    options
 }
 
 /// The log of a group that no WAL names.
@@ -250,6 +241,8 @@ pub struct GroupSeed {
     pub group: GroupId,
     /// Its page file.
     pub path: PathBuf,
+    /// No checkpoint was ever finished in it: what is there is to be cut off before the core starts.
+    pub is_new: bool,
     /// The checkpoint's note, or a new group's.
     pub note: Note,
     /// Its log.
@@ -293,8 +286,8 @@ impl GroupSeed {
     /// # Errors
     /// Checkpoint and log do not fit, or a page is damaged.
     pub fn grow(self, files: &impl Files, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
-        let GroupSeed { group, path, note, log, cache_bytes } = self;
-        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(store_options(cache_bytes)));
+        let GroupSeed { group, path, is_new: _, note, log, cache_bytes } = self;
+        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(Options::with_cache(cache_bytes)));
         let machine = if group == GroupId::META {
             Machine::Meta(Box::new(load_meta(store, files, &path)?))
         } else {

@@ -12,8 +12,7 @@ use std::time::Duration;
 use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
 use crate::coordinator::{Chief, ChiefParts};
 use crate::front::{self, Front};
-use crate::gateway;
-use crate::io::{Clock, Disk, Durability, Listener, Network, Open, OpenMode, Tasks, Urgency};
+use crate::io::{Clock, Disk, Durability, File, Listener, Network, Open, OpenMode, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Internal, Queues};
 use crate::raft::{self, Election};
@@ -142,6 +141,10 @@ async fn open_pages(executor: &runtime::Executor, groups: &[GroupSeed]) -> Resul
         let mode = if seed.path.exists() { OpenMode::Existing } else { OpenMode::New };
         let open = Open { mode, durability: Durability::OnRequest };
         let file = executor.open(&seed.path, open).await.map_err(|e| failed("opening", &seed.path, &e))?;
+        if seed.is_new {
+            file.set_length(0).await.map_err(|e| failed("emptying", &seed.path, &e))?;
+            file.sync().await.map_err(|e| failed("syncing", &seed.path, &e))?;
+        }
         files.insert(seed.group, Rc::new(file));
     }
     if let Some(folder) = groups.first().and_then(|seed| seed.path.parent()) {

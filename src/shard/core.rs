@@ -123,6 +123,8 @@ pub(super) struct QueuedWrite {
     pub(super) write: Write,
     /// What evaluating it has found out, when it waited for pages.
     pub(super) memo: Memo,
+    /// Whether it is evaluated with the previous values of its events; decided once, as what is in the memo depends on it.
+    pub(super) with_prev: Option<bool>,
 }
 
 /// What goes on when a page is there.
@@ -194,7 +196,7 @@ impl Core {
         match message {
             ToCore::Write { ticket, term, group, write } => {
                 let memo = Memo::default();
-                self.write(group, QueuedWrite { ticket, term, write, memo }, effects);
+                self.write(group, QueuedWrite { ticket, term, write, memo, with_prev: None }, effects);
             }
             ToCore::Read { ticket, group, read } => self.read(group, ticket, read, effects),
             ToCore::Order { ticket, term, order } => self.order(ticket, term, order, effects),

@@ -23,6 +23,8 @@ pub(super) struct Held {
     facts: Facts,
     /// The part along the path, once it is evaluated.
     part: Option<Part>,
+    /// Whether the part was evaluated with the previous values of its events.
+    with_prev: bool,
 }
 
 /// What a part is appended with.
@@ -56,7 +58,7 @@ impl Core {
             Ok(facts) => {
                 let shard = &mut self.shards[place];
                 assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
-                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None });
+                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None, with_prev: false });
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
             }
         }
@@ -67,7 +69,7 @@ impl Core {
             HoldPurpose::Txn(txn) => {
                 let mut memo = Memo::default();
                 loop {
-                    match self.with_basis(place, reign, |basis| evaluate::compare_all(basis, txn, &mut memo)) {
+                    match self.with_basis(place, reign, false, |basis| evaluate::compare_all(basis, txn, &mut memo)) {
                         Err(Stop::Slice) => {}
                         outcomes => return outcomes.map(Facts::Outcomes),
                     }
@@ -89,8 +91,9 @@ impl Core {
         let purpose = held.purpose.clone();
         let HoldPurpose::Txn(txn) = &*purpose else { unreachable!("a revocation has no path") };
         let mut memo = Memo::default();
+        let with_prev = self.board.previous_values_watches() > 0;
         let outcome = loop {
-            match self.with_basis(place, &reign, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
+            match self.with_basis(place, &reign, with_prev, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
                 Err(Stop::Slice) => {}
                 outcome => break outcome,
             }
@@ -104,7 +107,8 @@ impl Core {
             Ok(part) => {
                 let changes = part.changes().collect();
                 let operations = part.operations;
-                self.shards[place].held.as_mut().expect("it is held").part = Some(part);
+                let held = self.shards[place].held.as_mut().expect("it is held");
+                (held.part, held.with_prev) = (Some(part), with_prev);
                 PartFacts::Changes(operations, changes)
             }
         };
@@ -116,9 +120,9 @@ impl Core {
         let CommitPart { id, term, group, mark, last } = commit;
         let place = self.place(group).expect("the coordinator asks the core that hosts the group");
         let Ok(reign) = self.reign_of(term) else { return };
-        let with_prev = self.board.previous_values_watches() > 0;
         let shard = &mut self.shards[place];
         let Some(held) = shard.held.as_mut().filter(|held| held.id == id) else { return };
+        let with_prev = held.with_prev;
         let revision = mark.revision().expect("a part has a revision");
         let (changes, touched, answers) = match (decision, &held.facts) {
             (Decision::Txn(operations), _) => {

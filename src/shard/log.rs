@@ -167,11 +167,12 @@ impl Core {
         }
         self.log.preparing = Some(segment);
         let made = std::mem::take(&mut self.log.first_is_made);
-        let recycle = if made { None } else { self.log.free.pop() };
-        while self.log.free.len() > WAL_FREE_KEPT_MAX {
+        // Oldest first: those that are left must follow one another, at whatever point the process ends.
+        while self.log.free.len() > WAL_FREE_KEPT_MAX + 1 {
             let segment = self.log.free.remove(0);
             effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
         }
+        let recycle = if made || self.log.free.is_empty() { None } else { Some(self.log.free.remove(0)) };
         let bytes = self.log.segment_bytes;
         effects.push(Effect::Disk(DiskEffect::WalPrepare { segment, recycle, bytes, made }));
     }

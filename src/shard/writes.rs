@@ -35,9 +35,10 @@ impl Core {
             Ok(reign) => reign,
             Err(refusal) => return self.refuse(&write, refusal, effects),
         };
+        let with_prev = *write.with_prev.get_or_insert(self.board.previous_values_watches() > 0);
         let outcome = loop {
             let mut memo = std::mem::take(&mut write.memo);
-            let outcome = self.with_basis(place, &reign, |basis| match &write.write {
+            let outcome = self.with_basis(place, &reign, with_prev, |basis| match &write.write {
                 Write::Put(put) => evaluate::put(basis, put),
                 Write::Delete(delete) => evaluate::delete_range(basis, delete, &mut memo),
                 Write::Txn(txn) => evaluate::txn(basis, txn, &mut memo),
@@ -73,7 +74,7 @@ impl Core {
 
     /// Takes the revision; from here on nothing may fail but the member (rule 1).
     fn propose(&mut self, place: usize, reign: &Arc<Reign>, write: &QueuedWrite, evaluated: Evaluated) {
-        let with_prev = self.board.previous_values_watches() > 0;
+        let with_prev = write.with_prev.expect("it is evaluated");
         let shard = &mut self.shards[place];
         let group = shard.id();
         let revision = reign.take(Owner::Group(group));
@@ -84,8 +85,14 @@ impl Core {
         shard.append_changes(mark, revision, &changes, touched, with_prev, answer);
     }
 
-    /// Runs `evaluate` against the newest state of a group.
-    pub(super) fn with_basis<R>(&self, place: usize, reign: &Reign, evaluate: impl FnOnce(&Basis<'_>) -> R) -> R {
+    /// Runs `evaluate` against the newest state of a group; `event_prevs`: events get their previous values.
+    pub(super) fn with_basis<R>(
+        &self,
+        place: usize,
+        reign: &Reign,
+        event_prevs: bool,
+        evaluate: impl FnOnce(&Basis<'_>) -> R,
+    ) -> R {
         let shard = &self.shards[place];
         let (group, shards) = (shard.id(), self.layout.shards);
         evaluate(&Basis {
@@ -94,7 +101,7 @@ impl Core {
             is_local: &|key| crate::base::group_of(key, shards) == group,
             current: reign.after(),
             compacted: self.board.compact_floor().as_i64(),
-            event_prevs: self.board.previous_values_watches() > 0,
+            event_prevs,
             budget: SLICE,
         })
     }

@@ -35,6 +35,8 @@ struct Call {
     front: u16,
     kind: Kind,
     low: i64,
+    /// What had been compacted when it was asked.
+    compacted: i64,
     message: Option<Bytes>,
 }
 
@@ -132,12 +134,13 @@ impl Clients {
 
     fn range(&mut self, member: &mut Member, history: &History, front: u16, request: pb::RangeRequest) {
         let call = self.open(member, front, Method::Range, &request);
-        self.keep(call, front, Kind::Range(request), history.shown);
+        self.keep(call, front, Kind::Range(request), history);
     }
 
-    fn keep(&mut self, call: CallId, front: u16, kind: Kind, low: i64) {
+    fn keep(&mut self, call: CallId, front: u16, kind: Kind, history: &History) {
         self.asked += 1;
-        self.calls.insert(call, Call { front, kind, low, message: None });
+        let (low, compacted) = (history.shown, history.compacted);
+        self.calls.insert(call, Call { front, kind, low, compacted, message: None });
     }
 
     /// Some client does something.
@@ -190,7 +193,7 @@ impl Clients {
     ) {
         let call = self.open(member, front, method, message);
         let asked = Asked { write, low: history.shown, run: self.run };
-        self.keep(call, front, Kind::Write(asked), history.shown);
+        self.keep(call, front, Kind::Write(asked), history);
     }
 
     fn put(&mut self, history: &History, rng: &mut Prng, key_of: Option<Bytes>) -> pb::PutRequest {
@@ -253,7 +256,7 @@ impl Clients {
         let request = pb::LeaseGrantRequest { id, ttl };
         let call = self.open(member, front, Method::LeaseGrant, &request);
         history.leases.insert(id, Lease { from: now, ttl, granted: false, revoking: false, revoked: false });
-        self.keep(call, front, Kind::Grant(id), history.shown);
+        self.keep(call, front, Kind::Grant(id), history);
     }
 
     fn revoke(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
@@ -264,7 +267,7 @@ impl Clients {
         let id = ids[rng.below(ids.len() as u64) as usize];
         let call = self.open(member, front, Method::LeaseRevoke, &pb::LeaseRevokeRequest { id });
         history.leases.get_mut(&id).expect("it is one of them").revoking = true;
-        self.keep(call, front, Kind::Revoke(id), history.shown);
+        self.keep(call, front, Kind::Revoke(id), history);
     }
 
     fn compact(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
@@ -276,7 +279,7 @@ impl Clients {
         let request = pb::CompactionRequest { revision, physical: rng.chance(1, 4) };
         let call = self.open(member, front, Method::Compact, &request);
         history.compacting = history.compacting.max(revision);
-        self.keep(call, front, Kind::Compact(revision), history.shown);
+        self.keep(call, front, Kind::Compact(revision), history);
     }
 
     fn watch(&mut self, member: &mut Member, history: &History, front: u16, rng: &mut Prng) {
@@ -402,6 +405,9 @@ impl Clients {
                     }
                 };
                 history.written(asked, revision, answered)
+            }
+            Kind::Range(request) if request.revision > 0 && request.revision < call.compacted => {
+                Err(format!("a read at {} is answered, though {} was compacted", request.revision, call.compacted))
             }
             Kind::Range(request) => history.ranged(request, decode(&bytes)?, call.low),
             Kind::Grant(id) => {

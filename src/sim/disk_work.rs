@@ -31,6 +31,7 @@ pub struct Work {
     steps: VecDeque<Step>,
     done: Option<Event>,
     buffer: Option<AlignedBuffer>,
+    names: bool,
     /// The WAL write that was done: in which file, and where.
     pub written: Option<(PathBuf, u64)>,
 }
@@ -38,7 +39,8 @@ pub struct Work {
 impl Work {
     /// The work that a core asks for.
     pub fn of(core: usize, effect: DiskEffect, paths: &Paths) -> Work {
-        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None, written: None };
+        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None, names: false, written: None };
+        work.names = matches!(effect, DiskEffect::WalPrepare { .. } | DiskEffect::WalRemove { .. });
         let folder = paths.wal().to_path_buf();
         match effect {
             DiskEffect::WalWrite { segment, offset, buffer, bytes } => {
@@ -87,6 +89,11 @@ impl Work {
             DiskEffect::WalRemove { segment } => work.steps.push_back(Step::Remove { path: paths.segment(segment) }),
         }
         work
+    }
+
+    /// Whether it makes, renames or removes segments: such work of one core is done in order, as the pump does it.
+    pub fn is_of_names(&self) -> bool {
+        self.names
     }
 
     /// What it does next; for the trace.

@@ -151,9 +151,6 @@ impl History {
     pub fn ranged(&mut self, request: pb::RangeRequest, response: pb::RangeResponse, low: i64) -> Result<(), String> {
         let revision = response.header.as_ref().map_or(0, |h| h.revision);
         self.show(revision, low)?;
-        if request.revision > 0 && request.revision < self.compacted.min(low) {
-            return Err(format!("a read at {} is answered, though {} is compacted", request.revision, self.compacted));
-        }
         self.wait(revision, Check::Range { request, response, low })
     }
 

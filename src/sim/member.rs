@@ -91,6 +91,10 @@ impl Member {
         let run = RunNumber(found.wal.run.0 + 1);
         for group in (0..=shards).map(GroupId) {
             disk.make(&paths.pages(group));
+            if !found.notes.contains_key(&group) {
+                disk.set_length(&paths.pages(group), 0);
+                disk.sync(&paths.pages(group));
+            }
         }
         disk.sync_folder(paths.root());
         for core in (0..cores).map(CoreId) {
@@ -169,11 +173,15 @@ impl Member {
         }
         let choice = rng.below(choices as u64) as usize;
         if choice >= enabled.len() {
-            let at = rng.below(self.work.len() as u64) as usize;
+            let mut at = rng.below(self.work.len() as u64) as usize;
+            if self.work[at].is_of_names() {
+                let core = self.work[at].core;
+                at = self.work.iter().position(|w| w.is_of_names() && w.core == core).expect("it is one of them");
+            }
             trace(&|| format!("disk: {} of core {}", self.work[at].name(), self.work[at].core));
             let steps = 1 + rng.below(24);
             if self.work[at].advance(disk, steps) {
-                let work = self.work.swap_remove(at);
+                let work = self.work.remove(at);
                 let core = work.core;
                 self.written.extend(work.written.clone().map(|place| (core, place)));
                 self.executors[core].reports.extend(work.report());

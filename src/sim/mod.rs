@@ -31,7 +31,7 @@ mod model;
 mod watch;
 mod world;
 
-pub use world::{Options, Report, Violation, run};
+pub use world::{Options, Report, Violation, command, run};
 
 #[cfg(test)]
 mod sim_test;
