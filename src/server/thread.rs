@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
 use crate::coordinator::{Chief, ChiefParts};
 use crate::front::{self, Front};
+use crate::gateway;
 use crate::io::{Clock, Disk, Durability, File, Listener, Network, Open, OpenMode, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Internal, Queues};
