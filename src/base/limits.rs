@@ -24,6 +24,9 @@ pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
 pub const APPLY_DELETES_BATCH: usize = 256;
 /// The most changes that a slice of compaction looks up at once.
 pub const COMPACT_BATCH: usize = 64;
+/// The most keys of the overlay, and changes above the revision read, that an exact count looks at one by one to correct what the
+/// weights say; above, it walks. All pages for them have to be in memory at one time.
+pub const COUNT_CORRECTIONS_MAX: usize = 1024;
 // pages
 /// The trees that one page file may hold.
 pub const TREES_MAX: usize = 8;

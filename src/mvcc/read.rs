@@ -4,6 +4,7 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 
 use bytes::Bytes;
 
+use crate::base::limits::COUNT_CORRECTIONS_MAX;
 use crate::pages::Fault;
 use crate::proto::mvccpb::KeyValue;
 
@@ -13,9 +14,6 @@ use super::overlay::Overlay;
 use super::record::{KeyState, Value, parse};
 use super::store::{KEYS, Mvcc, REVISIONS};
 use super::walk::{Step, Walk};
-
-/// The most keys or changes that an exact count looks at one by one to correct what the weights say; above, it walks.
-const COUNT_CORRECTIONS_MAX: u64 = 4096;
 
 /// What is read: the store, and over it what is evaluated but not yet applied.
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +206,7 @@ impl<'a> View<'a> {
         }
         let bounds = span.bounds(resume);
         let live = self.mvcc.live_keys(bounds)?;
-        if self.overlay.range(span, resume).nth(COUNT_CORRECTIONS_MAX as usize).is_some() {
+        if self.overlay.range(span, resume).nth(COUNT_CORRECTIONS_MAX).is_some() {
             return Ok(None);
         }
         let mut count = i64::try_from(live).expect("fewer than 2^63 keys");
@@ -264,7 +262,7 @@ impl Mvcc {
         let first_unseen = Change { revision: at.revision, operation: at.operation_bound };
         let from = KeyBuffer::change(first_unseen, b"");
         let unseen = self.store().weight(REVISIONS, from.as_slice(), None)?;
-        if unseen > COUNT_CORRECTIONS_MAX || unseen > live {
+        if unseen > COUNT_CORRECTIONS_MAX as u64 || unseen > live {
             return Ok(None);
         }
         let bounds = span.bounds(resume);
