@@ -139,6 +139,8 @@ pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(
 
 /// How often the leader looks for leases that have ended, as etcd does.
 pub const LEASE_SCAN_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+/// The shortest time between two samples of the revision for the auto-compaction: for retentions below 10 ms.
+pub const AUTO_COMPACTION_SAMPLE_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(1);
 /// Leases revoked after one such look, as in etcd.
 pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
 

@@ -1,5 +1,7 @@
 //! Go's readings of numbers, truth values and durations, and its quoting: what etcd's flags go through.
 
+use std::time::Duration;
+
 /// Why a value does not fit its kind, as Go's `flag` package words it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NumberError {
@@ -118,6 +120,29 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
     i64::try_from(if negative { -total } else { total }).map_err(|_| invalid())
 }
 
+/// A duration as Go's `Duration.String` writes it: `1h0m0s`, `1.5s`, `250µs`.
+pub fn go_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let with_fraction = |nanos: u128, unit: u128, name: &str| {
+        let fraction = format!("{:0width$}", nanos % unit, width = unit.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if fraction.is_empty() { "" } else { "." };
+        format!("{}{dot}{fraction}{name}", nanos / unit)
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => with_fraction(nanos, 1_000, "µs"),
+        1_000_000..1_000_000_000 => with_fraction(nanos, 1_000_000, "ms"),
+        1_000_000_000..60_000_000_000 => with_fraction(nanos, 1_000_000_000, "s"),
+        _ => {
+            let minutes = nanos / 60_000_000_000;
+            let seconds = with_fraction(nanos % 60_000_000_000, 1_000_000_000, "s");
+            if minutes < 60 { format!("{minutes}m{seconds}") } else { format!("{}h{}m{seconds}", minutes / 60, minutes % 60) }
+        }
+    }
+}
+
 fn unit_nanos(unit: &str) -> Option<i128> {
     Some(match unit {
         "ns" => 1,
@@ -203,6 +228,26 @@ mod tests {
             ("3000000h", "time: invalid duration \"3000000h\""),
         ] {
             assert_eq!(parse_duration(text), Err(error.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1µs"),
+            (2_200_000, "2.2ms"),
+            (3_300_000_000, "3.3s"),
+            (245_001_000_000, "4m5.001s"),
+            (18_367_001_000_000, "5h6m7.001s"),
+            (480_000_000_001, "8m0.000000001s"),
+            (60_000_000_000, "1m0s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (100_000_000, "100ms"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), text);
+            assert_eq!(parse_duration(text).map(i64::cast_unsigned), Ok(nanos));
         }
     }
 

@@ -25,7 +25,7 @@ mod url;
 
 pub use bootstrap::InitialMember;
 pub use cpus::Cpus;
-pub use go::{go_quote, parse_duration};
+pub use go::{go_duration, go_quote, parse_duration};
 pub use parse::{ConfigError, EXIT_REFUSED, EXIT_USAGE, Parsed, parse};
 pub use settings::{AutoCompaction, Config, InitialClusterState, LogLevel, Quota, min_lease_ttl_seconds};
 pub use table::{Class, FLAGS, Flag, Kind, OWN_PREFIX, find};

@@ -319,6 +319,7 @@ fn compaction_counts_hours_durations_or_revisions() {
 #[test]
 fn sizes_and_intervals() {
     assert_eq!(config(&["--quota-backend-bytes=-1"]).quota, Quota::Unlimited);
+    assert_eq!(config(&["--snapshot-count=0"]).snapshot_count, 10_000);
     assert_eq!(config(&["--quota-backend-bytes=16777216"]).quota, Quota::Bytes(16 << 20));
     assert_eq!(config_with(&["--quota-backend-bytes=9000000000"], &[]).1.len(), 1);
     assert_eq!(config_with(&["--max-request-bytes=11000000"], &[]).1.len(), 1);

@@ -21,6 +21,8 @@ const REQUEST_ADVISED_BYTES_MAX: u64 = 10 << 20;
 const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// The shortest interval of progress notifications; shorter ones are raised to it.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// What etcd takes for a --snapshot-count of 0.
+const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 /// etcd's interval of progress notifications where none is given.
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 
@@ -193,7 +195,7 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// What is compacted unasked.
     pub auto_compaction: AutoCompaction,
-    /// Applied entries after which a checkpoint is due at the latest.
+    /// Entries that each group applies between two checkpoints at most; above zero.
     pub snapshot_count: u64,
     /// How often idle watches that asked for it are told the revision.
     pub watch_progress_notify_interval: Duration,
@@ -244,7 +246,7 @@ impl Config {
             max_request_bytes: read_max_request_bytes(settings, warnings)?,
             max_txn_ops: usize::try_from(settings.uint("max-txn-ops")).unwrap_or(usize::MAX),
             auto_compaction: read_auto_compaction(settings)?,
-            snapshot_count: settings.uint("snapshot-count"),
+            snapshot_count: Some(settings.uint("snapshot-count")).filter(|n| *n > 0).unwrap_or(SNAPSHOT_COUNT_DEFAULT),
             watch_progress_notify_interval: read_progress_interval(settings, warnings),
             log_level,
             shards: read_count(settings, "shards", limits::SHARDS_MAX)?,

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::base::{CoreId, GroupId, GroupSet, Instant, LeaseId, Mark, MemberId, Revision, Term};
+use crate::config::AutoCompaction;
 use crate::proto::etcdserverpb as pb;
 use crate::raft::{Configuration, Election};
 use crate::reign::{Board, Owner, Reign};
 use crate::shard::{Answer, CoreMessage, Effect, HoldId, Layout, Leave, Order, OwnStripe, Refusal, Ticket, ToFront};
 use crate::state::Payload;
 
+use super::auto_compaction::AutoCompactor;
 use super::lessor::Lessor;
 use super::operations::Operation;
 
@@ -48,6 +50,8 @@ pub struct ChiefParts {
     pub member: pb::Member,
     /// How long a new leader adds to every lease.
     pub election_timeout: std::time::Duration,
+    /// What is compacted unasked.
+    pub auto_compaction: AutoCompaction,
 }
 
 /// Election, coordinator, leases.
@@ -82,6 +86,9 @@ pub struct Chief {
     /// Physical compactions that wait for every group.
     pub(super) physical: Vec<(Revision, Ticket)>,
     pub(super) sliced: BTreeMap<GroupId, Revision>,
+    /// The last compaction of this reign, until every group has it on disk.
+    pub(super) finishing: Option<Revision>,
+    pub(super) auto_compactor: AutoCompactor,
     pub(super) next_scan: Instant,
 }
 
@@ -101,6 +108,8 @@ pub(super) enum Then {
     Revoked { id: LeaseId, answer: bool },
     /// A compaction took effect.
     Compacted { revision: Revision, physical: bool },
+    /// A compaction that nobody asked for took effect.
+    AutoCompacted { revision: Revision },
     /// The members changed: the fronts are told.
     Members,
 }
@@ -120,7 +129,7 @@ pub(super) struct Takeover {
 impl Chief {
     /// A chief that has just been started.
     pub fn new(parts: ChiefParts) -> Chief {
-        let ChiefParts { layout, board, election, member, election_timeout } = parts;
+        let ChiefParts { layout, board, election, member, election_timeout, auto_compaction } = parts;
         Chief {
             layout,
             board,
@@ -144,6 +153,8 @@ impl Chief {
             compacted: None,
             physical: Vec::new(),
             sliced: BTreeMap::new(),
+            finishing: None,
+            auto_compactor: AutoCompactor::new(auto_compaction),
             next_scan: Instant::ZERO,
         }
     }
@@ -175,19 +186,23 @@ impl Chief {
         }
     }
 
-    /// What follows from the time that it is: elections, leases that have ended.
+    /// What follows from the time that it is: elections, leases that have ended, compactions that are due.
     pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.election_tick(now, actions);
         if self.open && now >= self.next_scan {
             self.scan_leases(now, actions);
+        }
+        if self.open {
+            self.auto_compact(now, actions);
         }
     }
 
     /// When [`Chief::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let leases = self.lessor.next_expiry().filter(|_| self.open).map(|at| at.max(self.next_scan));
+        let compaction = self.auto_compactor.next_deadline().filter(|_| self.open);
         let election = Some(self.election.next_deadline());
-        [leases, election].into_iter().flatten().min()
+        [leases, compaction, election].into_iter().flatten().min()
     }
 
     pub(super) fn propose(

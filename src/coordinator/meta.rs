@@ -24,6 +24,17 @@ impl Chief {
         self.propose(reign, Payload::Compaction(revision), Some(ticket), Then::Compacted { revision, physical }, actions);
     }
 
+    /// Compacts when it is time to, as if a client had asked (etcd's auto-compaction).
+    pub(super) fn auto_compact(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let Some(reign) = self.reign.clone().filter(|reign| !reign.is_closed()) else { return };
+        let Some(revision) = self.auto_compactor.tick(now, reign.stable()) else { return };
+        if self.compacted.is_some_and(|done| revision <= done) {
+            return self.auto_compactor.done(now);
+        }
+        self.compacted = Some(revision);
+        self.propose(&reign, Payload::Compaction(revision), None, Then::AutoCompacted { revision }, actions);
+    }
+
     /// etcd's Alarm: what is asked for is answered at once; raising what is raised, and taking back what is not, change nothing.
     pub(super) fn alarm(&mut self, reign: &Reign, ticket: Ticket, request: &pb::AlarmRequest, actions: &mut Vec<Action>) {
         let alarm = (MemberId(request.member_id), request.alarm);
@@ -69,8 +80,12 @@ impl Chief {
                     self.answer_now(ticket, Answer::Revoked { revision }, actions);
                 }
             }
+            Then::AutoCompacted { revision } => {
+                self.spread_compaction(revision, actions);
+                self.auto_compactor.done(now);
+            }
             Then::Compacted { revision, physical } => {
-                self.to_cores(&CoreMessage::Compact { term: self.term, revision }, actions);
+                self.spread_compaction(revision, actions);
                 match ticket {
                     Some(ticket) if physical => {
                         self.physical.push((revision, ticket));
@@ -84,6 +99,12 @@ impl Chief {
         }
     }
 
+    /// Group 0 has a compaction: the shards get it.
+    fn spread_compaction(&mut self, revision: Revision, actions: &mut Vec<Action>) {
+        self.finishing = Some(revision);
+        self.to_cores(&CoreMessage::Compact { term: self.term, revision }, actions);
+    }
+
     /// A group has nothing removable left below `revision`, on disk: physical compactions wait for all of them.
     pub(super) fn group_sliced(&mut self, group: GroupId, revision: Revision, actions: &mut Vec<Action>) {
         let known = self.sliced.entry(group).or_default();
@@ -93,6 +114,9 @@ impl Chief {
 
     fn answer_physical(&mut self, actions: &mut Vec<Action>) {
         let done = self.data_groups().map(|g| self.sliced.get(&g).copied().unwrap_or_default()).min().unwrap_or_default();
+        if let Some(revision) = self.finishing.take_if(|revision| *revision <= done) {
+            tracing::info!("compact-revision" = revision.get(), "finished scheduled compaction");
+        }
         for (revision, ticket) in std::mem::take(&mut self.physical) {
             if revision <= done {
                 self.answer(ticket, Leave::Now, Answer::Compacted, actions);

@@ -11,6 +11,7 @@
 //! - operations that hold a common group run one after the other; each holds all its groups before it takes a revision;
 //! - what group 0 is told is answered when group 0 has applied it, and the shards were told before.
 
+mod auto_compaction;
 mod chief;
 mod leases;
 mod lessor;

@@ -349,9 +349,11 @@ impl Chief {
         for (_, ticket) in std::mem::take(&mut self.physical) {
             self.answer_now(ticket, Answer::Refused(Refusal::LeaderChanged), actions);
         }
+        self.auto_compactor.failed("etcdserver: leader changed");
         self.busy = GroupSet::EMPTY;
         self.covering.clear();
         self.granting.clear();
         self.compacted = None;
+        self.finishing = None;
     }
 }

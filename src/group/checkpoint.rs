@@ -19,6 +19,8 @@ use super::Note;
 pub struct CheckpointPolicy {
     /// As soon as this many bytes of pages are dirty.
     pub dirty_bytes: u64,
+    /// As soon as this many entries were applied since the last one: what a restart reads again, and what the log holds in memory.
+    pub entries: u64,
     /// Otherwise this long after the last one, when anything changed.
     pub interval: Duration,
 }
@@ -79,8 +81,11 @@ impl Checkpointing {
     }
 
     /// Whether one should begin now.
-    pub(super) fn is_due(&self, now: Instant, dirty_bytes: u64, policy: &CheckpointPolicy) -> bool {
-        self.is_idle() && dirty_bytes > 0 && (dirty_bytes >= policy.dirty_bytes || now >= self.next(policy))
+    /// `entries` were applied and `dirty_bytes` of pages changed since the last one.
+    pub(super) fn is_due(&self, now: Instant, entries: u64, dirty_bytes: u64, policy: &CheckpointPolicy) -> bool {
+        let changed = entries > 0 || dirty_bytes > 0;
+        let much = entries >= policy.entries || dirty_bytes >= policy.dirty_bytes;
+        self.is_idle() && changed && (much || now >= self.next(policy))
     }
 
     /// When the interval is over.
@@ -121,5 +126,21 @@ impl Checkpointing {
             }
             Stage::Resizing => CheckpointStep::Rest,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_due_by_entries_by_bytes_or_by_time() {
+        let policy = CheckpointPolicy { dirty_bytes: 1000, entries: 10, interval: Duration::from_secs(30) };
+        let now = Instant::ZERO + Duration::from_secs(100);
+        let idle = Checkpointing::idle_since(now);
+        let due = |after: u64, entries, dirty| idle.is_due(now + Duration::from_secs(after), entries, dirty, &policy);
+        assert!(!due(0, 9, 999) && due(0, 10, 0) && due(0, 1, 1000));
+        assert!(!due(29, 1, 0) && due(30, 1, 0) && due(30, 0, 1));
+        assert!(!due(300, 0, 0), "nothing changed");
     }
 }

@@ -123,8 +123,8 @@ impl Replica {
     /// Whether a checkpoint should begin.
     pub fn checkpoint_is_due(&mut self, now: Instant, policy: &CheckpointPolicy) -> bool {
         let dirty = self.machine.store().dirty_bytes();
-        let behind = self.applied > self.checkpointed;
-        self.checkpoint.is_due(now, dirty.max(u64::from(behind)), policy)
+        let entries = self.applied.get() - self.checkpointed.get();
+        self.checkpoint.is_due(now, entries, dirty, policy)
     }
 
     /// When the interval between checkpoints is over, if anything changed since the last one.

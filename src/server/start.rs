@@ -173,6 +173,7 @@ impl Member {
                     member: self.member(),
                     heartbeat_interval: config.heartbeat_interval,
                     election_timeout: config.election_timeout,
+                    auto_compaction: config.auto_compaction,
                     seed: random()?,
                 }),
             };
@@ -215,7 +216,11 @@ impl Member {
 
     fn checkpoints(&self) -> CheckpointPolicy {
         let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards + 1) / 4;
-        CheckpointPolicy { dirty_bytes: dirty.clamp(1 << 20, 32 << 20), interval: Duration::from_secs(30) }
+        CheckpointPolicy {
+            dirty_bytes: dirty.clamp(1 << 20, 32 << 20),
+            entries: self.config.snapshot_count,
+            interval: Duration::from_secs(30),
+        }
     }
 
     fn cache_bytes(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
+use crate::config::AutoCompaction;
 use crate::coordinator::{Chief, ChiefParts};
 use crate::front::{self, Front};
 use crate::gateway;
@@ -55,6 +56,8 @@ pub struct CoreSeed {
     pub heartbeat_interval: Duration,
     /// For the election and new leaders' leases.
     pub election_timeout: Duration,
+    /// What is compacted unasked.
+    pub auto_compaction: AutoCompaction,
     /// For chance.
     pub seed: u64,
 }
@@ -171,7 +174,7 @@ pub fn make_core(
     seed: CoreSeed,
 ) -> Result<Core, super::recover::RecoverError> {
     let CoreSeed { id, groups, writer, earlier, term, vote, known_stable, segment_bytes, .. } = seed;
-    let CoreSeed { member, heartbeat_interval, election_timeout, seed, .. } = seed;
+    let CoreSeed { member, heartbeat_interval, election_timeout, auto_compaction, seed, .. } = seed;
     let replicas = groups.into_iter().map(|group| group.grow(files, now, identity, term)).collect::<Result<Vec<_>, _>>()?;
     for replica in &replicas {
         board.raise_compact_floor(replica.floor());
@@ -194,6 +197,7 @@ pub fn make_core(
             election: Election::new(now, options, Prng::new(seed)),
             member,
             election_timeout,
+            auto_compaction,
         })
     });
     Ok(Core::new(now, id, layout, board.clone(), replicas, log, known_stable, chief))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{CoreId, GroupId, Instant, Prng, Revision, RunNumber, SegmentSequence};
+use crate::config::AutoCompaction;
 use crate::front::{self, CallId, Front};
 use crate::group::CheckpointPolicy;
 use crate::proto::etcdserverpb as pb;
@@ -31,7 +32,8 @@ const LIMITS: WriterLimits =
 /// The election timeout.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 /// When checkpoints are due.
-const CHECKPOINTS: CheckpointPolicy = CheckpointPolicy { dirty_bytes: 48 << 10, interval: Duration::from_secs(2) };
+const CHECKPOINTS: CheckpointPolicy =
+    CheckpointPolicy { dirty_bytes: 48 << 10, entries: 10_000, interval: Duration::from_secs(2) };
 
 /// How a run is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -252,6 +254,7 @@ fn core_seed(
         member: pb::Member { id: identity.member.get(), name: "default".into(), ..pb::Member::default() },
         heartbeat_interval: ELECTION_TIMEOUT / 10,
         election_timeout: ELECTION_TIMEOUT,
+        auto_compaction: AutoCompaction::Off,
         seed: rng.u64(),
     }
 }
