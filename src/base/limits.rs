@@ -160,6 +160,8 @@ pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
 pub const TXN_DEPTH_MAX: usize = 64;
 /// Calls of one front that wait for a reign to begin.
 pub const PARKED_CALLS_MAX: usize = 16384;
+/// Bytes of their messages.
+pub const PARKED_BYTES_MAX: usize = 64 << 20;
 /// The most keys that a range asks of one group at a time.
 pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
 /// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.
@@ -169,13 +171,15 @@ pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
 /// Above this many bytes a response to a watch that catches up takes no further revision.
 pub const WATCH_BATCH_BYTES: usize = 256 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.
-pub const CATCH_UPS_MAX: usize = 32;
+pub const CATCH_UPS_MAX: usize = 8;
 /// The first chunk of a RangeStream, in keys (etcd's).
 pub const STREAM_FIRST_KEYS: i64 = 10;
 /// Bytes of one RangeStream that may be under way to its client before it reads on.
 pub const STREAM_BYTES_MAX: usize = 4 << 20;
 /// Keep-alives of one stream that wait for the one before them.
 pub const KEEP_ALIVES_MAX: usize = 1024;
+/// Hashes of compactions that a front keeps (etcd's).
+pub const COMPACTION_HASHES_MAX: usize = 10;
 /// How often a front looks whether group 0 has committed what an answer rests on, in microseconds.
 pub const META_POLL_MICROS: u64 = 500;
 /// How long a front waits before it asks again for changes that a core has not applied yet, in microseconds.

@@ -10,8 +10,8 @@ use crate::base::{Instant, Revision};
 use crate::proto::etcdserverpb as pb;
 
 use super::call::{CallId, Method};
+use super::hash::HashCall;
 use super::lease::{KeepAlives, TimeToLive};
-use super::maintenance::HashCall;
 use super::reads::Reads;
 use super::stream::RangeStream;
 

@@ -1,13 +1,13 @@
 //! The front itself: what comes in from the transport and from the cores, and where it goes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
 
-use crate::base::limits::{META_POLL_MICROS, PARKED_CALLS_MAX};
+use crate::base::limits::META_POLL_MICROS;
 use crate::base::mutant::{self, Mutant};
-use crate::base::{CoreId, GroupId, Instant, Prng, Revision, Term};
+use crate::base::{CoreId, Instant, Prng, Revision, Term};
 use crate::proto::etcdserverpb as pb;
 use crate::reign::Board;
 use crate::shard::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront};
@@ -16,8 +16,9 @@ use super::call::{CallId, CallOptions, Code, Method, Status};
 use super::calls::{Call, Calls, Due, Step};
 use super::config::Config;
 use super::errors;
+use super::hash::CompactionHashes;
 use super::shared::Shared;
-use super::tickets::{Ask, Open, Owner, Tickets};
+use super::tickets::{Owner, Tickets};
 use super::waiting::Waiting;
 use super::watch::Hub;
 
@@ -92,15 +93,18 @@ pub struct Front {
     pub(super) tickets: Tickets,
     pub(super) waiting: Waiting,
     pub(super) hub: Hub,
+    pub(super) compaction_hashes: CompactionHashes,
     pub(super) members: Arc<Vec<pb::Member>>,
     pub(super) prng: Prng,
     pub(super) effects: Vec<FrontEffect>,
     /// What the pump said last is stable.
     pub(super) stable: Revision,
     /// Calls that wait for a reign, in order of arrival.
-    parked: VecDeque<CallId>,
+    pub(super) parked: VecDeque<CallId>,
+    /// The bytes of their messages.
+    pub(super) parked_bytes: usize,
     /// Whether there has been a reign.
-    led: bool,
+    pub(super) led: bool,
 }
 
 impl Front {
@@ -116,10 +120,12 @@ impl Front {
             tickets: Tickets::new(config.front, cores),
             waiting: Waiting::default(),
             hub: Hub::new(config.layout.shards, stable),
+            compaction_hashes: CompactionHashes::default(),
             members: Arc::new(Vec::new()),
             prng: Prng::new(config.seed),
             effects: Vec::new(),
             parked: VecDeque::new(),
+            parked_bytes: 0,
             led: false,
             stable,
             shared,
@@ -385,189 +391,5 @@ impl Front {
     /// After a park: nobody need wake this front.
     pub fn unparked(&self) {
         self.shared.unparked();
-    }
-
-    // Calls.
-
-    fn begin(&mut self, id: CallId, method: Method, message: Bytes) {
-        match self.start(id, method, message.clone()) {
-            Ok(()) => {}
-            Err(Stop::Status(status)) => self.finish(id, status),
-            Err(Stop::NoReign) => self.park(id, message),
-        }
-    }
-
-    fn start(&mut self, id: CallId, method: Method, message: Bytes) -> Begun {
-        match method {
-            Method::Range => self.range(id, message),
-            Method::Put => self.put(id, message),
-            Method::DeleteRange => self.delete(id, message),
-            Method::Txn => self.txn(id, message),
-            Method::Compact => self.compact(id, message),
-            Method::RangeStream => self.range_stream(id, message),
-            Method::LeaseGrant => self.lease_grant(id, message),
-            Method::LeaseRevoke => self.lease_revoke(id, message),
-            Method::LeaseTimeToLive => self.lease_time_to_live(id, message),
-            Method::LeaseLeases => self.lease_leases(id, message),
-            _ => self.maintenance(id, method, message),
-        }
-    }
-
-    fn park(&mut self, id: CallId, message: Bytes) {
-        if self.parked.len() >= PARKED_CALLS_MAX {
-            return self.finish(id, errors::TOO_MANY_REQUESTS);
-        }
-        let call = self.calls.get(id).expect("a call that begins is there");
-        if call.require_leader && self.led {
-            return self.finish(id, errors::NO_LEADER);
-        }
-        call.step = Step::Parked(message);
-        self.parked.push_back(id);
-        self.arm(id);
-    }
-
-    fn unpark(&mut self) {
-        for id in mem::take(&mut self.parked) {
-            let Some(call) = self.calls.get(id) else { continue };
-            if let Step::Parked(message) = mem::replace(&mut call.step, Step::Fresh) {
-                let method = call.method;
-                self.begin(id, method, message);
-            }
-        }
-        self.keep_alives_again();
-    }
-
-    /// Sets the timer of a call that waits for something that may not come.
-    pub(super) fn arm(&mut self, id: CallId) {
-        if let Some(call) = self.calls.get(id) {
-            let when = call.expires();
-            self.calls.at(when, Due::Expiry(id));
-        }
-    }
-
-    /// The term in which this member leads, for a request that needs it.
-    pub(super) fn reign(&self) -> Result<Term, Stop> {
-        self.shared.leading().ok_or(Stop::NoReign)
-    }
-
-    /// A header with `revision`.
-    pub(super) fn header(&self, revision: Revision) -> pb::ResponseHeader {
-        pb::ResponseHeader {
-            cluster_id: self.config.cluster.0,
-            member_id: self.config.member.0,
-            revision: revision.as_i64(),
-            raft_term: self.shared.term().0,
-        }
-    }
-
-    /// A header with the current revision.
-    pub(super) fn current_header(&mut self) -> pb::ResponseHeader {
-        let revision = self.shared.serving();
-        self.header(revision)
-    }
-
-    /// Whether something new may be asked of `core`.
-    pub(super) fn free(&self, core: CoreId) -> Result<(), Status> {
-        if self.tickets.free(core) { Ok(()) } else { Err(errors::TOO_MANY_REQUESTS) }
-    }
-
-    /// Asks a group's core (core 0 for orders).
-    pub(super) fn ask(&mut self, group: GroupId, owner: Owner, ask: Ask) -> u64 {
-        let core = match ask {
-            Ask::Order(..) => CoreId(0),
-            _ => self.config.layout.core(group),
-        };
-        let (number, message) = self.tickets.open(core, group, owner, ask);
-        if let Some(message) = message {
-            self.effects.push(FrontEffect::ToCore(core, message));
-        }
-        number
-    }
-
-    fn answered(&mut self, open: Open, answer: Answer) {
-        match open.owner {
-            Owner::Call { call, part } => self.call_answered(call, part, open.group, answer),
-            Owner::CatchUp { task } => self.catch_up_answered(task, open.group, answer),
-            Owner::Nobody => {}
-        }
-    }
-
-    fn call_answered(&mut self, id: CallId, part: u32, group: GroupId, answer: Answer) {
-        let Some(call) = self.calls.get(id) else { return };
-        match (mem::replace(&mut call.step, Step::Fresh), answer) {
-            (Step::KeepAlives(alives), answer) => self.keep_alive_answered(id, alives, answer),
-            (Step::Order { kind, .. }, answer) => self.order_answered(id, kind, answer),
-            (_, Answer::Refused(refusal)) => self.finish(id, errors::of_refusal(refusal)),
-            (Step::Write { kind, .. }, answer) => self.write_answered(id, kind, answer),
-            (Step::Reads(reads), answer) => self.reads_answered(id, reads, part, group, answer),
-            (Step::Stream(stream), answer) => self.stream_answered(id, stream, group, answer),
-            (Step::TimeToLive(ttl), answer) => self.attached_answered(id, ttl, group, answer),
-            (Step::Hash(hash), answer) => self.hash_answered(id, hash, group, answer),
-            (Step::Fresh | Step::Parked(_) | Step::Watch | Step::HealthWatch, _) => {
-                unreachable!("a call that asked nothing is answered")
-            }
-        }
-    }
-
-    /// Answers a call and ends it.
-    pub(super) fn reply(&mut self, id: CallId, message: Bytes) {
-        if self.end(id) {
-            self.effects.push(FrontEffect::Send { call: id, message });
-            self.effects.push(FrontEffect::Finish { call: id, status: Status::OK });
-        }
-    }
-
-    /// Ends a call with a status.
-    pub(super) fn finish(&mut self, id: CallId, status: Status) {
-        if self.end(id) {
-            self.effects.push(FrontEffect::Finish { call: id, status });
-        }
-    }
-
-    /// Takes a call out of everything; false if it was gone.
-    fn end(&mut self, id: CallId) -> bool {
-        let Some(call) = self.calls.remove(id) else { return false };
-        for revision in call.holds {
-            self.shared.give_back(revision);
-        }
-        match call.step {
-            Step::Write { ticket, .. } | Step::Order { ticket, .. } => {
-                if let Some((core, message)) = self.tickets.cancel(ticket) {
-                    self.effects.push(FrontEffect::ToCore(core, message));
-                }
-            }
-            Step::KeepAlives(alives) => {
-                if let Some((core, message)) = alives.ticket().and_then(|ticket| self.tickets.cancel(ticket)) {
-                    self.effects.push(FrontEffect::ToCore(core, message));
-                }
-            }
-            Step::Watch => self.watch_end(id),
-            _ => {}
-        }
-        true
-    }
-
-    /// Keeps what a call's read at `revision` needs until the call ends; false: it is compacted.
-    pub(super) fn hold(&mut self, id: CallId, revision: Revision) -> bool {
-        if !self.shared.hold(revision) {
-            return false;
-        }
-        self.calls.get(id).expect("a call that reads is there").holds.push(revision);
-        true
-    }
-
-    /// The current revision, loaded now and kept for the call's reads. A read at the current revision is never compacted: when the
-    /// floor has passed what was loaded, there is a newer one (rule 16), unless this member does not serve yet.
-    pub(super) fn hold_current(&mut self, id: CallId) -> Result<Revision, Stop> {
-        loop {
-            let floor = self.shared.floor();
-            let revision = self.shared.serving();
-            if revision < floor {
-                return Err(Stop::NoReign);
-            }
-            if self.hold(id, revision) {
-                return Ok(revision);
-            }
-        }
     }
 }

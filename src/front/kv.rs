@@ -177,7 +177,9 @@ impl Front {
             self.no_limit(id);
         }
         let order = Order::Compact { revision: request.revision, physical: request.physical };
-        self.order(id, term, order, OrderKind::Compact)
+        self.order(id, term, order, OrderKind::Compact)?;
+        self.hash_compaction(id, request.revision);
+        Ok(())
     }
 
     /// A write was evaluated, and may be told.

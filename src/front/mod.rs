@@ -21,10 +21,12 @@
 pub mod call;
 mod calls;
 mod config;
+mod dispatch;
 mod encode;
 pub mod errors;
 #[allow(clippy::module_inception, reason = "the module is named after its main type")]
 mod front;
+mod hash;
 mod kv;
 mod lease;
 mod maintenance;

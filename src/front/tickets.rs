@@ -25,6 +25,11 @@ pub enum Owner {
         /// The hub's number of it.
         task: u64,
     },
+    /// The hash of a compaction.
+    CompactionHash {
+        /// The call that compacts.
+        call: CallId,
+    },
     /// Nobody any more; the answer only brings the credit back.
     Nobody,
 }

@@ -16,6 +16,9 @@ use crate::shard::messages::{
 
 use super::model::{Change, Expected, Model};
 
+/// With this slice_max the size of slices is not left to chance.
+pub const WHOLE: u64 = 1000;
+
 /// What a core took and a quorum does not have yet.
 struct Taken {
     revision: Revision,
@@ -342,7 +345,7 @@ impl Cores {
             Some(after) => all.into_iter().filter(|kv| kv.key > *after).collect(),
             None => all.into(),
         };
-        let budget = 1 + self.rng.below(self.slice_max) as usize;
+        let budget = if self.slice_max >= WHOLE { WHOLE as usize } else { 1 + self.rng.below(self.slice_max) as usize };
         let mut slice = RangeSlice::default();
         let mut last = Bytes::new();
         for _ in 0..budget {
@@ -387,7 +390,7 @@ impl Cores {
         let applied =
             if self.lags && self.rng.chance(1, 4) { shown + self.rng.below(read.to.0 + 1 - shown) } else { read.to.0 };
         let applied = Revision(applied);
-        let mut budget = self.rng.below(self.slice_max + 1);
+        let mut budget = if self.slice_max >= WHOLE { WHOLE } else { self.rng.below(self.slice_max + 1) };
         let mut bytes = 0;
         let mut events = Vec::new();
         for at in start..self.model.changes.len() {

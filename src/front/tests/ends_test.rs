@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::limits::CREDITS_PER_CORE;
+use crate::base::limits::{CREDITS_PER_CORE, PARKED_CALLS_MAX};
 use crate::base::{Prng, Revision};
 use crate::front::call::{CallId, CallOptions, Code, Method, Status};
 use crate::front::errors;
@@ -92,6 +92,26 @@ fn calls_wait_for_the_first_reign_and_not_for_ever() {
     world.pump();
     let now = world.open_with(Method::Range, require);
     assert_eq!(status(&world, now), Some(errors::NO_LEADER), "once there was a leader, who wants one is told at once");
+}
+
+#[test]
+fn what_waits_for_a_reign_is_bounded() {
+    let mut world = World::leaderless(config(1, 1, 1), 1);
+    for round in 0..3 {
+        let large = pb::PutRequest { value: Bytes::from(vec![0; 1 << 20]), ..put("k") };
+        let ids: Vec<u64> = (0..65).map(|_| world.call(Method::Put, &large)).collect();
+        let refused = ids.iter().filter(|&&id| status(&world, id) == Some(errors::TOO_MANY_REQUESTS)).count();
+        assert_eq!(refused, 2, "round {round}: 64 MiB, less the messages' own fields");
+        world.pass(Duration::from_secs(8));
+    }
+    for _ in 0..PARKED_CALLS_MAX {
+        world.call(Method::Put, &put("k"));
+    }
+    let more = world.call(Method::Put, &put("k"));
+    assert_eq!(status(&world, more), Some(errors::TOO_MANY_REQUESTS));
+    world.pass(Duration::from_secs(8));
+    let again = world.call(Method::Put, &put("k"));
+    assert_eq!(status(&world, again), None, "those that gave up make room");
 }
 
 #[test]

@@ -111,6 +111,13 @@ fn hashes_say_what_they_are_of() {
     world.done(Method::Compact, &pb::CompactionRequest { revision: 3, physical: true });
     let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 4 }).only();
     assert_eq!((hash.compact_revision, hash.hash_revision), (3, 4));
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 3 }).only();
+    assert_eq!((hash.compact_revision, hash.hash_revision, hash.header), (-1, 3, world.header(5)), "the compaction's own");
+    world.done(Method::Compact, &pb::CompactionRequest { revision: 4, physical: false });
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 3 }).only();
+    assert_eq!(hash.compact_revision, -1, "it outlives what it is of");
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 4 }).only();
+    assert_eq!(hash.compact_revision, 3);
     assert_eq!(world.done(Method::HashKV, &pb::HashKvRequest { revision: 2 }).status, Some(errors::COMPACTED));
     assert_eq!(world.done(Method::HashKV, &pb::HashKvRequest { revision: 9 }).status, Some(errors::FUTURE_REVISION));
     assert_eq!(world.cores.board.lowest_read(), crate::base::Revision::MAX);

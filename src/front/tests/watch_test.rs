@@ -13,6 +13,7 @@ use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::mvccpb;
 use crate::shard::messages::{Event, Previous, ToFront};
 
+use super::cores::WHOLE;
 use super::model::Change;
 use super::requests;
 use super::world::{World, config};
@@ -277,7 +278,7 @@ fn watches_of_sixteen_shards_get_their_history() {
 fn a_stalled_client_costs_a_bound_and_gets_everything_later() {
     for shards in [1, 4] {
         let mut world = World::new(shards, 5);
-        world.cores.slice_max = 1000;
+        world.cores.slice_max = WHOLE;
         world.cores.slice_bytes = 200 << 10;
         let stream = world.open(Method::Watch);
         let request = pb::WatchCreateRequest { key: Bytes::from("k"), range_end: Bytes::from("l"), ..Default::default() };
@@ -308,7 +309,7 @@ fn a_stalled_client_costs_a_bound_and_gets_everything_later() {
 #[test]
 fn watches_of_one_range_share_reads_and_events() {
     let mut world = World::new(4, 9);
-    world.cores.slice_max = 1000;
+    world.cores.slice_max = WHOLE;
     for i in 0..50 {
         world.put(&format!("k{i}"), "old");
     }
@@ -409,6 +410,7 @@ fn quiet_watches_are_notified_at_the_interval() {
 #[test]
 fn a_watch_that_starts_in_what_is_compacted_is_created_then_cancelled() {
     let mut world = World::new(4, 1);
+    world.cores.slice_max = WHOLE;
     for _ in 0..5 {
         world.put("k", "v");
     }

@@ -107,6 +107,8 @@ pub struct Hub {
     pub(super) serials: u64,
     pub(super) index: Index,
     pub(super) heads: Heads,
+    /// The nodes of one event's key, between two uses of the list.
+    found: Vec<usize>,
     pub(super) catch_ups: CatchUps,
     /// Streams that wait for a revision to tell their progress.
     pub(super) wanting: Vec<CallId>,
@@ -124,6 +126,7 @@ impl Hub {
             serials: 0,
             index: Index::new(),
             heads: Heads::default(),
+            found: Vec::new(),
             catch_ups: CatchUps::default(),
             wanting: Vec::new(),
         }
@@ -314,15 +317,16 @@ impl Front {
     fn release(&mut self, events: &[Event]) {
         let mut touched: Vec<usize> = Vec::new();
         for (at, event) in events.iter().enumerate() {
-            let mut nodes = Vec::new();
-            self.hub.index.lookup(&event.kv.key, |node| nodes.push(node));
-            for node in nodes {
+            let mut found = std::mem::take(&mut self.hub.found);
+            self.hub.index.lookup(&event.kv.key, |node| found.push(node));
+            for node in found.drain(..) {
                 let hits = &mut self.hub.index.node(node).hits;
                 if hits.is_empty() {
                     touched.push(node);
                 }
                 hits.push(at as u32);
             }
+            self.hub.found = found;
         }
         if touched.is_empty() {
             return;

@@ -10,7 +10,8 @@ use crate::shard::messages::{Event, Previous};
 /// The field of a WatchResponse that holds its events.
 const EVENTS: u32 = 11;
 /// Heads are cut from blocks of this size, so that a head costs no allocation of its own.
-const HEAD_BLOCK_BYTES: usize = 4096;
+/// One that waits for its client keeps its whole block.
+const HEAD_BLOCK_BYTES: usize = 1024;
 
 /// How a watch wants its events: the combinations share encodings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

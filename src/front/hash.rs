@@ -1,0 +1,283 @@
+//! HashKV and Hash, and the hashes that compactions leave.
+//!
+//! etcd hashes what a compaction goes through, keeps the last ten such hashes, and answers a HashKV of exactly that revision with it. So a
+//! compaction that goes through a front is hashed first: from the floor that it finds to the one that it makes, which is kept from
+//! being removed until the hash is done. Source: etcd 3.7.1, `server/storage/mvcc/hash.go`, `kvstore_compaction.go`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::base::limits::COMPACTION_HASHES_MAX;
+use crate::base::{GroupId, Revision};
+use crate::mvcc::hash::{HashMerger, HashQuery};
+use crate::proto::etcdserverpb as pb;
+use crate::shard::messages::{Answer, Read, Resume};
+
+use super::call::{CallId, frame};
+use super::calls::Step;
+use super::front::{Begun, Front, Stop};
+use super::tickets::{Ask, Owner};
+use super::{errors, validate};
+
+/// One hash over all shards: whether any of them keeps something, then their entries, merged.
+struct HashJob {
+    query: HashQuery,
+    groups: Vec<GroupId>,
+    stage: Stage,
+}
+
+/// How far a hash is.
+enum Stage {
+    /// So many groups have not said whether they keep anything.
+    Kept { awaited: usize, any: bool },
+    /// The groups' entries are merged; per group whether a slice is on its way, and where the next one begins.
+    Entries { merger: HashMerger, asked: Vec<bool>, resumes: Vec<Option<Resume>> },
+}
+
+/// What a hash asks of a group.
+type Asked = (GroupId, Read);
+
+impl HashJob {
+    fn new(query: HashQuery, groups: Vec<GroupId>) -> (HashJob, Vec<Asked>) {
+        let asked = groups.iter().map(|&group| (group, Read::HashKept(query))).collect();
+        let stage = Stage::Kept { awaited: groups.len(), any: false };
+        (HashJob { query, groups, stage }, asked)
+    }
+
+    /// A group has answered its part; what is asked next.
+    fn give(&mut self, group: GroupId, answer: Answer) -> Option<Asked> {
+        match (&mut self.stage, answer) {
+            (Stage::Kept { awaited, any }, Answer::HashKept(kept)) => {
+                *awaited -= 1;
+                *any |= kept;
+                if *awaited == 0 {
+                    let groups = self.groups.len();
+                    let merger = HashMerger::new(groups, *any);
+                    self.stage = Stage::Entries { merger, asked: vec![false; groups], resumes: vec![None; groups] };
+                }
+            }
+            (Stage::Entries { merger, asked, resumes }, Answer::Hash { entries, resume }) => {
+                let place = self.groups.iter().position(|g| *g == group).expect("a group that was asked");
+                merger.feed(place, entries, resume.is_none());
+                asked[place] = false;
+                resumes[place] = resume;
+            }
+            _ => unreachable!("a hash is answered by what it asked for"),
+        }
+        let Stage::Entries { merger, asked, resumes } = &mut self.stage else { return None };
+        let place = merger.wanted()?;
+        if std::mem::replace(&mut asked[place], true) {
+            return None;
+        }
+        Some((self.groups[place], Read::Hash { query: self.query, resume: resumes[place].take() }))
+    }
+
+    /// The hash, once nothing is wanted any more.
+    fn finish(self) -> Result<u32, HashJob> {
+        match self.stage {
+            Stage::Entries { merger, .. } if merger.wanted().is_none() => Ok(merger.finish()),
+            _ => Err(self),
+        }
+    }
+}
+
+/// A call that hashes.
+pub struct HashCall {
+    job: HashJob,
+    /// The current revision when it began, for the header.
+    current: Revision,
+    /// Maintenance/Hash rather than HashKV.
+    whole: bool,
+}
+
+/// A compaction's hash under way, or waiting to hear that the compaction was done.
+struct AtCompaction {
+    /// The call that compacts.
+    call: CallId,
+    query: HashQuery,
+    /// What it reads is kept from being removed.
+    held: Revision,
+    state: AtState,
+}
+
+enum AtState {
+    Reading { job: HashJob, accepted: bool },
+    Hashed(u32),
+}
+
+/// The hashes that compactions left, and the one under way.
+#[derive(Default)]
+pub struct CompactionHashes {
+    kept: VecDeque<(HashQuery, u32)>,
+    under_way: Option<Box<AtCompaction>>,
+}
+
+impl CompactionHashes {
+    fn keep(&mut self, query: HashQuery, hash: u32) {
+        if self.kept.len() == COMPACTION_HASHES_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((query, hash));
+    }
+
+    fn of(&self, revision: i64) -> Option<(HashQuery, u32)> {
+        self.kept.iter().find(|(query, _)| query.revision.as_i64() == revision).copied()
+    }
+}
+
+impl Front {
+    pub(super) fn hash_kv(&mut self, id: CallId, message: Bytes) -> Begun {
+        let request: pb::HashKvRequest = validate::request(message)?;
+        if let Some((query, hash)) = self.compaction_hashes.of(request.revision) {
+            let header = Some(self.current_header());
+            self.reply(id, hash_kv_response(header, query, hash));
+            return Ok(());
+        }
+        if request.revision < 0 {
+            return self.hash_of_nothing(id, request.revision);
+        }
+        let (current, revision) = self.read_revision(id, request.revision)?;
+        self.start_hash(id, current, revision, false)
+    }
+
+    /// A negative revision is compacted, unless nothing ever was: then etcd hashes everything up to it, which is nothing.
+    fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
+        let compact_revision = self.shared.compact_revision();
+        if compact_revision >= 0 {
+            return Err(errors::COMPACTED.into());
+        }
+        let header = Some(self.current_header());
+        let hash = HashMerger::new(0, false).finish();
+        self.reply(id, frame(&pb::HashKvResponse { header, hash, compact_revision, hash_revision: asked }));
+        Ok(())
+    }
+
+    /// etcd hashes its whole file. Here: the keys at the current revision; neither can be compared with another implementation's.
+    pub(super) fn hash(&mut self, id: CallId, message: Bytes) -> Begun {
+        let _: pb::HashRequest = validate::request(message)?;
+        let (current, revision) = self.read_revision(id, 0)?;
+        self.start_hash(id, current, revision, true)
+    }
+
+    fn start_hash(&mut self, id: CallId, current: Revision, revision: Revision, whole: bool) -> Result<(), Stop> {
+        let groups: Vec<GroupId> = self.config.layout.groups().collect();
+        for &group in &groups {
+            self.free(self.config.layout.core(group))?;
+        }
+        let query = HashQuery { revision, compacted: self.hold_floor(id), at_compaction: false };
+        let (job, asked) = HashJob::new(query, groups);
+        for (group, read) in asked {
+            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+        }
+        self.no_limit(id);
+        self.calls.get(id).expect("a call that begins is there").step = Step::Hash(Box::new(HashCall { job, current, whole }));
+        Ok(())
+    }
+
+    /// The compact revision as etcd counts it, and everything above it kept: a hash is of the whole history above it, not of the keys
+    /// at its revision alone.
+    fn hold_floor(&mut self, id: CallId) -> i64 {
+        loop {
+            let floor = self.shared.floor();
+            if self.hold(id, floor) {
+                return compacted(floor);
+            }
+        }
+    }
+
+    /// A group has answered its part of a call's hash.
+    pub(super) fn hash_answered(&mut self, id: CallId, hash: Box<HashCall>, group: GroupId, answer: Answer) {
+        let HashCall { mut job, current, whole } = *hash;
+        if let Some((group, read)) = job.give(group, answer) {
+            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+        }
+        let query = job.query;
+        match job.finish() {
+            Err(job) => {
+                let step = Step::Hash(Box::new(HashCall { job, current, whole }));
+                self.calls.get(id).expect("a call that reads is there").step = step;
+            }
+            Ok(hash) => {
+                let header = Some(self.header(current));
+                let message =
+                    if whole { frame(&pb::HashResponse { header, hash }) } else { hash_kv_response(header, query, hash) };
+                self.reply(id, message);
+            }
+        }
+    }
+
+    // Hashes at compactions.
+
+    /// A compaction is on its way to core 0: hashes what it goes through. One at a time: a compaction that begins before the last one
+    /// was hashed leaves none, as in etcd.
+    pub(super) fn hash_compaction(&mut self, call: CallId, revision: i64) {
+        if let Some(before) = &self.compaction_hashes.under_way
+            && (matches!(before.state, AtState::Reading { .. }) || self.calls.get(before.call).is_some())
+        {
+            return;
+        }
+        let Ok(revision) = u64::try_from(revision).map(Revision) else { return };
+        let floor = self.shared.floor();
+        let groups: Vec<GroupId> = self.config.layout.groups().collect();
+        let free = groups.iter().all(|&group| self.tickets.free(self.config.layout.core(group)));
+        if revision <= floor || revision > self.shared.serving() || !free || !self.shared.hold(floor) {
+            return;
+        }
+        let query = HashQuery { revision, compacted: compacted(floor), at_compaction: true };
+        let (job, asked) = HashJob::new(query, groups);
+        for (group, read) in asked {
+            self.ask(group, Owner::CompactionHash { call }, Ask::Read(read));
+        }
+        let state = AtState::Reading { job, accepted: false };
+        self.compaction_hashes.under_way = Some(Box::new(AtCompaction { call, query, held: floor, state }));
+    }
+
+    /// A group has answered its part of a compaction's hash.
+    pub(super) fn compaction_hash_answered(&mut self, call: CallId, group: GroupId, answer: Answer) {
+        let Some(at) = self.compaction_hashes.under_way.take_if(|at| at.call == call) else { return };
+        let AtCompaction { query, held, state, .. } = *at;
+        let AtState::Reading { mut job, accepted } = state else { unreachable!("nothing was asked") };
+        if matches!(answer, Answer::Refused(_)) {
+            // The other groups' answers find nobody.
+            return self.shared.give_back(held);
+        }
+        if let Some((group, read)) = job.give(group, answer) {
+            self.ask(group, Owner::CompactionHash { call }, Ask::Read(read));
+        }
+        let state = match job.finish() {
+            Err(job) => AtState::Reading { job, accepted },
+            Ok(hash) => {
+                self.shared.give_back(held);
+                if accepted {
+                    return self.compaction_hashes.keep(query, hash);
+                }
+                AtState::Hashed(hash)
+            }
+        };
+        self.compaction_hashes.under_way = Some(Box::new(AtCompaction { call, query, held, state }));
+    }
+
+    /// A call's compaction was done: its hash counts.
+    pub(super) fn compaction_done(&mut self, id: CallId) {
+        let hashes = &mut self.compaction_hashes;
+        let Some(at) = hashes.under_way.as_mut().filter(|at| at.call == id) else { return };
+        match &mut at.state {
+            AtState::Reading { accepted, .. } => *accepted = true,
+            AtState::Hashed(hash) => {
+                let (query, hash) = (at.query, *hash);
+                hashes.under_way = None;
+                hashes.keep(query, hash);
+            }
+        }
+    }
+}
+
+fn compacted(floor: Revision) -> i64 {
+    if floor == Revision::ZERO { -1 } else { floor.as_i64() }
+}
+
+fn hash_kv_response(header: Option<pb::ResponseHeader>, query: HashQuery, hash: u32) -> Bytes {
+    let hash_revision = query.revision.as_i64();
+    frame(&pb::HashKvResponse { header, hash, compact_revision: query.compacted, hash_revision })
+}
