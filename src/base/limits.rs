@@ -16,8 +16,6 @@ pub const SEGMENT_BYTES: usize = 64 << 20;
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Requests that one front may have under way at one shard core.
 pub const CREDITS_PER_CORE: usize = 16384;
-/// The most keys that a range delete over several shards sends as single events; above, a gap marker goes to the hubs.
-pub const RANGE_DELETE_EVENTS_MAX: usize = 1024;
 
 // mvcc and state
 /// The most keys that applying a range delete looks up at once.
@@ -178,7 +176,7 @@ pub const STREAM_FIRST_KEYS: i64 = 10;
 pub const STREAM_BYTES_MAX: usize = 4 << 20;
 /// Keep-alives of one stream that wait for the one before them.
 pub const KEEP_ALIVES_MAX: usize = 1024;
-/// Hashes of compactions that a front keeps (etcd's).
+/// Hashes of compactions that are kept (etcd's).
 pub const COMPACTION_HASHES_MAX: usize = 10;
 /// How often a front looks whether group 0 has committed what an answer rests on, in microseconds.
 pub const META_POLL_MICROS: u64 = 500;

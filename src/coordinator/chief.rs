@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::base::{CoreId, GroupId, GroupSet, Instant, LeaseId, Mark, MemberId, Revision, Term};
+use crate::base::{CoreId, FrontId, GroupId, GroupSet, Instant, LeaseId, Mark, MemberId, Revision, Term};
 use crate::config::AutoCompaction;
 use crate::proto::etcdserverpb as pb;
 use crate::raft::{Configuration, Election};
 use crate::reign::{Board, Owner, Reign};
-use crate::shard::{Answer, CoreMessage, Effect, HoldId, Layout, Leave, Order, OwnStripe, Refusal, Ticket, ToFront};
+use crate::shard::{
+    Answer, CompactionHash, CoreMessage, Effect, HoldId, Layout, Leave, Order, OwnStripe, Refusal, Ticket, ToFront,
+};
 use crate::state::Payload;
 
 use super::auto_compaction::AutoCompactor;
@@ -83,6 +85,8 @@ pub struct Chief {
     pub(super) alarms: BTreeSet<(MemberId, i32)>,
     /// The last compaction proposed; `None`: never.
     pub(super) compacted: Option<Revision>,
+    /// The last compactions that took effect in this reign.
+    pub(super) compactions: VecDeque<Compaction>,
     /// Physical compactions that wait for every group.
     pub(super) physical: Vec<(Revision, Ticket)>,
     pub(super) sliced: BTreeMap<GroupId, Revision>,
@@ -90,6 +94,13 @@ pub struct Chief {
     pub(super) finishing: Option<Revision>,
     pub(super) auto_compactor: AutoCompactor,
     pub(super) next_scan: Instant,
+}
+
+/// A compaction: from which to which revision; −1: from the beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Compaction {
+    pub(super) from: i64,
+    pub(super) to: Revision,
 }
 
 /// Who waits for which entry of group 0.
@@ -107,9 +118,9 @@ pub(super) enum Then {
     /// A lease is gone; its answer leaves by the operation's own rule when it had keys.
     Revoked { id: LeaseId, answer: bool },
     /// A compaction took effect.
-    Compacted { revision: Revision, physical: bool },
+    Compacted { compaction: Compaction, physical: bool, hash: Option<CompactionHash> },
     /// A compaction that nobody asked for took effect.
-    AutoCompacted { revision: Revision },
+    AutoCompacted { compaction: Compaction },
     /// The members changed: the fronts are told.
     Members,
 }
@@ -151,6 +162,7 @@ impl Chief {
             covering: BTreeSet::new(),
             alarms: BTreeSet::new(),
             compacted: None,
+            compactions: VecDeque::new(),
             physical: Vec::new(),
             sliced: BTreeMap::new(),
             finishing: None,
@@ -176,6 +188,7 @@ impl Chief {
                 self.answer_now(ticket, Answer::Leases(leases), actions);
             }
             Order::Compact { revision, physical } => self.compact(&reign, ticket, revision, physical, actions),
+            Order::CompactionHash(hash) => self.compaction_hash(ticket, hash, actions),
             Order::Alarm(request) => self.alarm(&reign, ticket, &request, actions),
             Order::Defragment => {
                 for core in self.cores() {
@@ -250,6 +263,12 @@ impl Chief {
     pub(super) fn to_cores(&self, message: &CoreMessage, actions: &mut Vec<Action>) {
         for core in self.cores() {
             actions.push(Action::Effect(Effect::ToCore(core, message.clone())));
+        }
+    }
+
+    pub(super) fn to_fronts(&self, message: impl Fn() -> ToFront, actions: &mut Vec<Action>) {
+        for front in (0..self.layout.fronts).map(FrontId) {
+            actions.push(Action::Effect(Effect::ToFront(front, message())));
         }
     }
 

@@ -1,13 +1,16 @@
 //! Group 0's other proposals, and what follows when they are applied: compaction, alarms.
 
+use std::sync::Arc;
+
+use crate::base::limits::COMPACTION_HASHES_MAX;
 use crate::base::{GroupId, Instant, MemberId, Revision};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::reign::Reign;
-use crate::shard::{Answer, CoreMessage, Leave, Refusal, Ticket};
+use crate::shard::{Answer, CompactionHash, CoreMessage, Leave, Refusal, Ticket, ToFront};
 use crate::state::{MetaEffect, MetaState, Payload};
 
-use super::chief::{Action, Chief, Then, Waiter};
+use super::chief::{Action, Chief, Compaction, Then, Waiter};
 
 impl Chief {
     /// etcd: a revision at or below the last compaction is Compacted, one above the current revision is yet to come.
@@ -19,9 +22,46 @@ impl Chief {
         if revision > reign.stable().as_i64() {
             return self.answer_by_state(reign, ticket, Answer::Refused(Refusal::FutureRevision), actions);
         }
-        let revision = Revision(revision.cast_unsigned());
-        self.compacted = Some(revision);
-        self.propose(reign, Payload::Compaction(revision), Some(ticket), Then::Compacted { revision, physical }, actions);
+        let compaction = Compaction { from: done, to: Revision(revision.cast_unsigned()) };
+        self.compacted = Some(compaction.to);
+        let then = Then::Compacted { compaction, physical, hash: None };
+        self.propose(reign, Payload::Compaction(compaction.to), Some(ticket), then, actions);
+    }
+
+    /// A front has hashed what its compaction goes through. It counts if no other compaction came between.
+    pub(super) fn compaction_hash(&mut self, ticket: Ticket, hash: CompactionHash, actions: &mut Vec<Action>) {
+        let hashed = Compaction { from: hash.query.compacted, to: hash.query.revision };
+        let proposed = self.proposed.iter_mut().find_map(|waiter| match &mut waiter.then {
+            Then::Compacted { compaction, hash, .. } if *compaction == hashed => Some(hash),
+            _ => None,
+        });
+        if let Some(waits) = proposed {
+            *waits = Some(hash);
+        } else if self.compactions.contains(&hashed) {
+            self.to_fronts(|| ToFront::CompactionHash(hash), actions);
+        }
+        self.answer_now(ticket, Answer::Done, actions);
+    }
+
+    /// A compaction was applied in group 0: every data group hears of it.
+    fn took_effect(&mut self, compaction: Compaction, hash: Option<CompactionHash>, actions: &mut Vec<Action>) {
+        self.spread_compaction(compaction.to, actions);
+        if self.compactions.len() == COMPACTION_HASHES_MAX {
+            self.compactions.pop_front();
+        }
+        self.compactions.push_back(compaction);
+        if let Some(hash) = hash {
+            self.to_fronts(|| ToFront::CompactionHash(hash), actions);
+        }
+    }
+
+    /// Publishes group 0's alarms.
+    pub(super) fn tell_alarms(&mut self, state: &MetaState, actions: &mut Vec<Action>) {
+        self.alarms.clone_from(state.alarms());
+        self.board.publish_alarms(alarm_bits(state));
+        let alarms = self.alarms.iter().map(|&(member, alarm)| pb::AlarmMember { member_id: member.0, alarm });
+        let alarms = Arc::new(alarms.collect::<Vec<_>>());
+        self.to_fronts(|| ToFront::Alarms(alarms.clone()), actions);
     }
 
     /// Compacts when it is time to, as if a client had asked (etcd's auto-compaction).
@@ -31,8 +71,9 @@ impl Chief {
         if self.compacted.is_some_and(|done| revision <= done) {
             return self.auto_compactor.done(now);
         }
+        let compaction = Compaction { from: self.compacted.map_or(-1, Revision::as_i64), to: revision };
         self.compacted = Some(revision);
-        self.propose(&reign, Payload::Compaction(revision), None, Then::AutoCompacted { revision }, actions);
+        self.propose(&reign, Payload::Compaction(revision), None, Then::AutoCompacted { compaction }, actions);
     }
 
     /// etcd's Alarm: what is asked for is answered at once; raising what is raised, and taking back what is not, change nothing.
@@ -58,8 +99,7 @@ impl Chief {
     /// Group 0 has applied an entry that was proposed in this term.
     pub fn applied(&mut self, now: Instant, payload: &Payload, state: &MetaState, actions: &mut Vec<Action>) {
         if let Payload::Meta(MetaEffect::Alarm { .. }) = payload {
-            self.alarms.clone_from(state.alarms());
-            self.board.publish_alarms(alarm_bits(state));
+            self.tell_alarms(state, actions);
         }
         if matches!(payload, Payload::Barrier { .. }) || !self.open {
             return;
@@ -80,12 +120,13 @@ impl Chief {
                     self.answer_now(ticket, Answer::Revoked { revision }, actions);
                 }
             }
-            Then::AutoCompacted { revision } => {
-                self.spread_compaction(revision, actions);
+            Then::AutoCompacted { compaction } => {
+                self.took_effect(compaction, None, actions);
                 self.auto_compactor.done(now);
             }
-            Then::Compacted { revision, physical } => {
-                self.spread_compaction(revision, actions);
+            Then::Compacted { compaction, physical, hash } => {
+                let revision = compaction.to;
+                self.took_effect(compaction, hash, actions);
                 match ticket {
                     Some(ticket) if physical => {
                         self.physical.push((revision, ticket));
@@ -128,6 +169,6 @@ impl Chief {
 }
 
 /// The alarms as the board shows them: bit n stands for etcd's AlarmType n, whoever raised it.
-pub(super) fn alarm_bits(state: &MetaState) -> u64 {
+fn alarm_bits(state: &MetaState) -> u64 {
     state.alarms().iter().fold(0, |bits, &(_, kind)| bits | 1u64.checked_shl(kind.cast_unsigned()).unwrap_or(0))
 }

@@ -355,5 +355,6 @@ impl Chief {
         self.granting.clear();
         self.compacted = None;
         self.finishing = None;
+        self.compactions.clear();
     }
 }

@@ -12,7 +12,6 @@ use crate::shard::{CoreMessage, Effect, OwnStripe, ToFront};
 use crate::state::{MetaEffect, MetaState, Payload};
 
 use super::chief::{Action, Chief, Takeover, Then};
-use super::meta::alarm_bits;
 
 impl Chief {
     /// Sets the election going.
@@ -184,19 +183,16 @@ impl Chief {
             self.lessor.grant(from, id, ttl);
         }
         self.compacted = state.compact_revision();
-        self.alarms.clone_from(state.alarms());
-        self.board.publish_alarms(alarm_bits(state));
+        self.tell_alarms(state, actions);
         self.board.raise_serving(reign.stable());
         self.open = true;
         self.to_cores(&CoreMessage::LeasesAre(Arc::new(state.leases().keys().copied().collect())), actions);
         if let Some(revision) = self.compacted {
+            self.board.raise_compact_floor(revision);
             self.to_cores(&CoreMessage::Compact { term, revision }, actions);
         }
         self.tell_members(state, actions);
-        for front in 0..self.layout.fronts {
-            let message = ToFront::Leading(reign.clone());
-            actions.push(Action::Effect(Effect::ToFront(crate::base::FrontId(front), message)));
-        }
+        self.to_fronts(|| ToFront::Leading(reign.clone()), actions);
         if state.members().all(|member| *member != self.member) {
             let record = prost::Message::encode_to_vec(&self.member);
             self.propose(&reign, Payload::Meta(MetaEffect::Member(record)), None, Then::Members, actions);
@@ -206,9 +202,6 @@ impl Chief {
     /// Tells every front who the members are.
     pub(super) fn tell_members(&self, state: &MetaState, actions: &mut Vec<Action>) {
         let members = Arc::new(state.members().cloned().collect::<Vec<_>>());
-        for front in 0..self.layout.fronts {
-            let message = ToFront::Members(members.clone());
-            actions.push(Action::Effect(Effect::ToFront(crate::base::FrontId(front), message)));
-        }
+        self.to_fronts(|| ToFront::Members(members.clone()), actions);
     }
 }

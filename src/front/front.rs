@@ -95,6 +95,7 @@ pub struct Front {
     pub(super) hub: Hub,
     pub(super) compaction_hashes: CompactionHashes,
     pub(super) members: Arc<Vec<pb::Member>>,
+    pub(super) alarms: Arc<Vec<pb::AlarmMember>>,
     pub(super) prng: Prng,
     pub(super) effects: Vec<FrontEffect>,
     /// What the pump said last is stable.
@@ -121,7 +122,8 @@ impl Front {
             waiting: Waiting::default(),
             hub: Hub::new(config.layout.shards, stable),
             compaction_hashes: CompactionHashes::default(),
-            members: Arc::new(Vec::new()),
+            members: Arc::default(),
+            alarms: Arc::default(),
             prng: Prng::new(config.seed),
             effects: Vec::new(),
             parked: VecDeque::new(),
@@ -216,7 +218,6 @@ impl Front {
         match message {
             ToFront::Answer { ticket, term, leave, answer } => self.core_answer(ticket, term, leave, answer),
             ToFront::Events { term, group, events } => self.hub.events(term, group, events),
-            ToFront::Gap { term, group, from, to } => self.hub.gap(term, group, from, to),
             ToFront::Leading(reign) => {
                 self.led = true;
                 self.shared.lead(reign);
@@ -224,6 +225,8 @@ impl Front {
             }
             ToFront::Ended { term, stable } => self.reign_ended(term, stable),
             ToFront::Members(members) => self.members = members,
+            ToFront::Alarms(alarms) => self.alarms = alarms,
+            ToFront::CompactionHash(hash) => self.compaction_hashes.keep(hash),
         }
     }
 

@@ -12,13 +12,13 @@ use crate::base::limits::COMPACTION_HASHES_MAX;
 use crate::base::{GroupId, Revision};
 use crate::mvcc::hash::{HashMerger, HashQuery};
 use crate::proto::etcdserverpb as pb;
-use crate::shard::messages::{Answer, Read, Resume};
+use crate::shard::messages::{Answer, CompactionHash, Order, Read, Resume};
 
 use super::call::{CallId, frame};
 use super::calls::Step;
 use super::front::{Begun, Front, Stop};
 use super::tickets::{Ask, Owner};
-use super::{errors, validate};
+use super::validate;
 
 /// One hash over all shards: whether any of them keeps something, then their entries, merged.
 struct HashJob {
@@ -91,45 +91,44 @@ pub struct HashCall {
     whole: bool,
 }
 
-/// A compaction's hash under way, or waiting to hear that the compaction was done.
+/// A compaction's hash under way.
 struct AtCompaction {
     /// The call that compacts.
     call: CallId,
-    query: HashQuery,
     /// What it reads is kept from being removed.
     held: Revision,
-    state: AtState,
-}
-
-enum AtState {
-    Reading { job: HashJob, accepted: bool },
-    Hashed(u32),
+    /// None: it is done, and core 0 is being told. What it read stays until then, so that a physical compaction is answered later.
+    job: Option<HashJob>,
 }
 
 /// The hashes that compactions left, and the one under way.
 #[derive(Default)]
 pub struct CompactionHashes {
-    kept: VecDeque<(HashQuery, u32)>,
+    kept: VecDeque<CompactionHash>,
     under_way: Option<Box<AtCompaction>>,
 }
 
 impl CompactionHashes {
-    fn keep(&mut self, query: HashQuery, hash: u32) {
+    /// A compaction has left this. Two fronts may have hashed the same.
+    pub fn keep(&mut self, hash: CompactionHash) {
+        if self.of(hash.query.revision.as_i64()).is_some() {
+            return;
+        }
         if self.kept.len() == COMPACTION_HASHES_MAX {
             self.kept.pop_front();
         }
-        self.kept.push_back((query, hash));
+        self.kept.push_back(hash);
     }
 
-    fn of(&self, revision: i64) -> Option<(HashQuery, u32)> {
-        self.kept.iter().find(|(query, _)| query.revision.as_i64() == revision).copied()
+    fn of(&self, revision: i64) -> Option<CompactionHash> {
+        self.kept.iter().find(|kept| kept.query.revision.as_i64() == revision).copied()
     }
 }
 
 impl Front {
     pub(super) fn hash_kv(&mut self, id: CallId, message: Bytes) -> Begun {
         let request: pb::HashKvRequest = validate::request(message)?;
-        if let Some((query, hash)) = self.compaction_hashes.of(request.revision) {
+        if let Some(CompactionHash { query, hash }) = self.compaction_hashes.of(request.revision) {
             let header = Some(self.current_header());
             self.reply(id, hash_kv_response(header, query, hash));
             return Ok(());
@@ -141,13 +140,10 @@ impl Front {
         self.start_hash(id, current, revision, false)
     }
 
-    /// A negative revision is compacted, unless nothing ever was: then etcd hashes everything up to it, which is nothing.
+    /// etcd hashes everything up to a negative revision, which is nothing.
     fn hash_of_nothing(&mut self, id: CallId, asked: i64) -> Begun {
-        let compact_revision = self.shared.compact_revision();
-        if compact_revision >= 0 {
-            return Err(errors::COMPACTED.into());
-        }
         let header = Some(self.current_header());
+        let compact_revision = self.shared.compact_revision();
         let hash = HashMerger::new(0, false).finish();
         self.reply(id, frame(&pb::HashKvResponse { header, hash, compact_revision, hash_revision: asked }));
         Ok(())
@@ -179,9 +175,9 @@ impl Front {
     /// at its revision alone.
     fn hold_floor(&mut self, id: CallId) -> i64 {
         loop {
-            let floor = self.shared.floor();
-            if self.hold(id, floor) {
-                return compacted(floor);
+            let compacted = self.shared.compacted();
+            if self.hold(id, compacted.unwrap_or(Revision::ZERO)) {
+                return compacted.map_or(-1, Revision::as_i64);
             }
         }
     }
@@ -212,69 +208,47 @@ impl Front {
     /// A compaction is on its way to core 0: hashes what it goes through. One at a time: a compaction that begins before the last one
     /// was hashed leaves none, as in etcd.
     pub(super) fn hash_compaction(&mut self, call: CallId, revision: i64) {
-        if let Some(before) = &self.compaction_hashes.under_way
-            && (matches!(before.state, AtState::Reading { .. }) || self.calls.get(before.call).is_some())
-        {
+        let compacted = self.shared.compacted();
+        let from = compacted.map_or(-1, Revision::as_i64);
+        let held = compacted.unwrap_or(Revision::ZERO);
+        if self.compaction_hashes.under_way.is_some() || revision <= from || revision > self.shared.serving().as_i64() {
             return;
         }
-        let Ok(revision) = u64::try_from(revision).map(Revision) else { return };
-        let floor = self.shared.floor();
         let groups: Vec<GroupId> = self.config.layout.groups().collect();
         let free = groups.iter().all(|&group| self.tickets.free(self.config.layout.core(group)));
-        if revision <= floor || revision > self.shared.serving() || !free || !self.shared.hold(floor) {
+        if !free || !self.shared.hold(held) {
             return;
         }
-        let query = HashQuery { revision, compacted: compacted(floor), at_compaction: true };
+        let revision = Revision(u64::try_from(revision).expect("what is above a compaction or −1 is no less than 0"));
+        let query = HashQuery { revision, compacted: from, at_compaction: true };
         let (job, asked) = HashJob::new(query, groups);
         for (group, read) in asked {
             self.ask(group, Owner::CompactionHash { call }, Ask::Read(read));
         }
-        let state = AtState::Reading { job, accepted: false };
-        self.compaction_hashes.under_way = Some(Box::new(AtCompaction { call, query, held: floor, state }));
+        self.compaction_hashes.under_way = Some(Box::new(AtCompaction { call, held, job: Some(job) }));
     }
 
-    /// A group has answered its part of a compaction's hash.
+    /// A group has answered its part of a compaction's hash, or core 0 has heard of it.
     pub(super) fn compaction_hash_answered(&mut self, call: CallId, group: GroupId, answer: Answer) {
-        let Some(at) = self.compaction_hashes.under_way.take_if(|at| at.call == call) else { return };
-        let AtCompaction { query, held, state, .. } = *at;
-        let AtState::Reading { mut job, accepted } = state else { unreachable!("nothing was asked") };
-        if matches!(answer, Answer::Refused(_)) {
-            // The other groups' answers find nobody.
-            return self.shared.give_back(held);
-        }
+        let Some(mut at) = self.compaction_hashes.under_way.take_if(|at| at.call == call) else { return };
+        let Some(mut job) = at.job.take().filter(|_| !matches!(answer, Answer::Refused(_))) else {
+            // Done, or refused: the other groups' answers find nobody.
+            return self.shared.give_back(at.held);
+        };
         if let Some((group, read)) = job.give(group, answer) {
             self.ask(group, Owner::CompactionHash { call }, Ask::Read(read));
         }
-        let state = match job.finish() {
-            Err(job) => AtState::Reading { job, accepted },
-            Ok(hash) => {
-                self.shared.give_back(held);
-                if accepted {
-                    return self.compaction_hashes.keep(query, hash);
-                }
-                AtState::Hashed(hash)
+        let query = job.query;
+        match (job.finish(), self.shared.leading()) {
+            (Err(job), _) => at.job = Some(job),
+            (Ok(hash), Some(term)) => {
+                let order = Order::CompactionHash(CompactionHash { query, hash });
+                self.ask(GroupId::META, Owner::CompactionHash { call }, Ask::Order(term, order));
             }
-        };
-        self.compaction_hashes.under_way = Some(Box::new(AtCompaction { call, query, held, state }));
-    }
-
-    /// A call's compaction was done: its hash counts.
-    pub(super) fn compaction_done(&mut self, id: CallId) {
-        let hashes = &mut self.compaction_hashes;
-        let Some(at) = hashes.under_way.as_mut().filter(|at| at.call == id) else { return };
-        match &mut at.state {
-            AtState::Reading { accepted, .. } => *accepted = true,
-            AtState::Hashed(hash) => {
-                let (query, hash) = (at.query, *hash);
-                hashes.under_way = None;
-                hashes.keep(query, hash);
-            }
+            (Ok(_), None) => return self.shared.give_back(at.held),
         }
+        self.compaction_hashes.under_way = Some(at);
     }
-}
-
-fn compacted(floor: Revision) -> i64 {
-    if floor == Revision::ZERO { -1 } else { floor.as_i64() }
 }
 
 fn hash_kv_response(header: Option<pb::ResponseHeader>, query: HashQuery, hash: u32) -> Bytes {

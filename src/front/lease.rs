@@ -256,10 +256,7 @@ impl Front {
                 let leases = leases.into_iter().map(|l| pb::LeaseStatus { id: l.0 }).collect();
                 frame(&pb::LeaseLeasesResponse { header, leases })
             }
-            (OrderKind::Compact, Answer::Compacted) => {
-                self.compaction_done(id);
-                frame(&pb::CompactionResponse { header: Some(self.current_header()) })
-            }
+            (OrderKind::Compact, Answer::Compacted) => frame(&pb::CompactionResponse { header: Some(self.current_header()) }),
             (OrderKind::Alarm, Answer::Alarms(alarms)) => self.alarm_response(alarms),
             // Without a header, as etcd's is.
             (OrderKind::Defragment, Answer::Done) => frame(&pb::DefragmentResponse { header: None }),

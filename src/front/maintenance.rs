@@ -103,11 +103,7 @@ impl Front {
         if leader == 0 {
             lines.push(errors::NO_LEADER.message.into_owned());
         }
-        for (kind, name) in [(pb::AlarmType::Nospace, "NOSPACE"), (pb::AlarmType::Corrupt, "CORRUPT")] {
-            if self.shared.alarm(kind) {
-                lines.push(format!("memberID:{} alarm:{name} ", self.config.member.0));
-            }
-        }
+        lines.extend(self.alarms.iter().map(alarm_text));
         lines
     }
 
@@ -183,4 +179,14 @@ impl Front {
         self.calls.get(id).expect("a call that begins is there").step = Step::HealthWatch;
         Ok(())
     }
+}
+
+/// As Go's protobuf library prints it: fields that are not set are left out, and the name of a number that has none is the number.
+fn alarm_text(alarm: &pb::AlarmMember) -> String {
+    let member = (alarm.member_id != 0).then(|| format!("memberID:{}", alarm.member_id));
+    let kind = (alarm.alarm != 0).then(|| match pb::AlarmType::try_from(alarm.alarm) {
+        Ok(kind) => format!("alarm:{}", kind.as_str_name()),
+        Err(_) => format!("alarm:{}", alarm.alarm),
+    });
+    member.into_iter().chain(kind).collect::<Vec<_>>().join(" ")
 }

@@ -87,12 +87,14 @@ impl Shared {
         self.board.compact_floor()
     }
 
+    /// The last compaction's revision, if there was one.
+    pub fn compacted(&self) -> Option<Revision> {
+        self.board.compacted()
+    }
+
     /// The same as etcd counts it: −1 when never compacted.
     pub fn compact_revision(&self) -> i64 {
-        match self.floor() {
-            Revision::ZERO => -1,
-            floor => floor.as_i64(),
-        }
+        self.board.compact_revision()
     }
 
     /// Whether an alarm is raised on any member.

@@ -43,7 +43,7 @@ enum Stage {
 
 impl Front {
     pub(super) fn range_stream(&mut self, id: CallId, message: Bytes) -> Begun {
-        let request: pb::RangeRequest = validate::request(message)?;
+        let request: pb::RangeRequest = validate::stream_message(message)?;
         validate::range_stream(&request)?;
         if !request.serializable {
             self.reign()?;

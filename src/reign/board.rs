@@ -59,6 +59,7 @@ pub struct Board {
     mutants: Mutants,
     cores: usize,
     serving: Padded<AtomicU64>,
+    /// One more than the floor; 0: there is none.
     compact_floor: Padded<AtomicU64>,
     auth_revision: Padded<AtomicU64>,
     alarms: Padded<AtomicU64>,
@@ -182,15 +183,27 @@ impl Board {
     /// Raises the compact floor: from now on no read below it begins. What is still being read shows in
     /// [`Board::lowest_read`], looked at after this. True if this call raised it.
     pub fn raise_compact_floor(&self, revision: Revision) -> bool {
-        let before = self.compact_floor.fetch_max(revision.0, Ordering::AcqRel);
+        let raw = revision.0 + 1;
+        let before = self.compact_floor.fetch_max(raw, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        before < revision.0
+        before < raw
     }
 
-    /// The compact floor: reads below it are answered with "compacted".
+    /// The compact floor: reads below it are answered with "compacted". 0 until there is one.
     #[inline]
     pub fn compact_floor(&self) -> Revision {
-        Revision(self.compact_floor.load(Ordering::Acquire))
+        self.compacted().unwrap_or(Revision::ZERO)
+    }
+
+    /// The last compaction's revision, if there was one; etcd lets a store be compacted to 0 once.
+    #[inline]
+    pub fn compacted(&self) -> Option<Revision> {
+        self.compact_floor.load(Ordering::Acquire).checked_sub(1).map(Revision)
+    }
+
+    /// The same as etcd counts it: −1 when there was none.
+    pub fn compact_revision(&self) -> i64 {
+        self.compacted().map_or(-1, Revision::as_i64)
     }
 
     /// Publishes the lowest revision that the reads of `seat` need, or that it needs none, and gives the compact floor: a read

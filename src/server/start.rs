@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::limits::{SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
 use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
@@ -36,6 +36,9 @@ const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
 const CLIENT_PORT: u16 = 2379;
 /// How long a clean stop may take.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a port may stay taken before the start is given up, and how long until it is tried again.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+const LISTEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the member did not start, or why it ended.
 #[derive(Debug)]
@@ -388,8 +391,17 @@ fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
     Ok(all)
 }
 
+/// The kernel closes the sockets of an io_uring shortly after their process has ended: the port of a member that was just stopped
+/// may be taken for a moment still.
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    std::net::TcpListener::bind(address).map_err(|e| StartError::Listen(probe::port_taken("listen-client-urls", address, &e)))
+    let give_up = Instant::now() + LISTEN_PATIENCE;
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => std::thread::sleep(LISTEN_PAUSE),
+            Err(e) => return Err(StartError::Listen(probe::port_taken("listen-client-urls", address, &e))),
+        }
+    }
 }
 
 /// Makes a segment file with its space reserved. One that a failed start left behind is taken.

@@ -176,8 +176,8 @@ pub fn make_core(
     let CoreSeed { id, groups, writer, earlier, term, vote, known_stable, segment_bytes, .. } = seed;
     let CoreSeed { member, heartbeat_interval, election_timeout, auto_compaction, seed, .. } = seed;
     let replicas = groups.into_iter().map(|group| group.grow(files, now, identity, term)).collect::<Result<Vec<_>, _>>()?;
-    for replica in &replicas {
-        board.raise_compact_floor(replica.floor());
+    for floor in replicas.iter().map(|replica| replica.floor()).filter(|floor| *floor > Revision::ZERO) {
+        board.raise_compact_floor(floor);
     }
     let log = CoreLog::new(now, Writer::new(writer), earlier, segment_bytes);
     let chief = (id == CoreId(0)).then(|| {

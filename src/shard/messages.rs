@@ -246,10 +246,21 @@ pub enum Order {
         /// Answer when the removal is done on disk.
         physical: bool,
     },
+    /// What a front's compaction goes through: told to all fronts once a compaction from there to there has taken effect.
+    CompactionHash(CompactionHash),
     /// etcd's Alarm request.
     Alarm(pb::AlarmRequest),
     /// Start a defragmentation of every group's file on this member (answered at once).
     Defragment,
+}
+
+/// The hash of what a compaction went through, which etcd keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct CompactionHash {
+    /// From where to where.
+    pub query: HashQuery,
+    /// The hash.
+    pub hash: u32,
 }
 
 /// From a core to a front.
@@ -275,17 +286,6 @@ pub enum ToFront {
         /// In (revision, operation, key) order.
         events: Vec<Event>,
     },
-    /// Changes that were not sent one by one: the hub reads this stretch of the group from the store, both ends inclusive.
-    Gap {
-        /// As for events.
-        term: Option<Term>,
-        /// The group.
-        group: GroupId,
-        /// First revision.
-        from: Revision,
-        /// Last revision.
-        to: Revision,
-    },
     /// This member leads: requests may be evaluated in this reign from now on.
     Leading(Arc<Reign>),
     /// The reign ended; what waits in it is answered with etcd's own errors.
@@ -297,6 +297,10 @@ pub enum ToFront {
     },
     /// The members, as of group 0's applied state.
     Members(Arc<Vec<pb::Member>>),
+    /// The alarms, as of group 0's applied state.
+    Alarms(Arc<Vec<pb::AlarmMember>>),
+    /// What a compaction went through.
+    CompactionHash(CompactionHash),
 }
 
 /// When an answer may leave (rules 3 and 14).

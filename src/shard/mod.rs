@@ -33,4 +33,4 @@ pub use self::core::{Core, Layout};
 pub use self::effects::{DiskEffect, Effect};
 pub use self::events::{CoreMessage, Decision, Event, Facts, HoldId, HoldPurpose, OwnStripe, PartFacts};
 pub use self::log::CoreLog;
-pub use self::messages::{Answer, Leave, Order, Refusal, Ticket, ToCore, ToFront, Write, WriteResponse};
+pub use self::messages::{Answer, CompactionHash, Leave, Order, Refusal, Ticket, ToCore, ToFront, Write, WriteResponse};

@@ -100,7 +100,7 @@ impl Core {
             lease_alive: &|lease| self.live.contains(&lease),
             is_local: &|key| crate::base::group_of(key, shards) == group,
             current: reign.after(),
-            compacted: self.board.compact_floor().as_i64(),
+            compacted: self.board.compact_revision(),
             event_prevs,
             budget: SLICE,
         })

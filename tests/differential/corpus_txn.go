@@ -217,6 +217,7 @@ func readsInTxns() []step {
 	steps := []step{
 		put("a", "1"), put("b", "1"), put("a", "2"),
 		txnOf(full, p("a", "3"), full, p("c", "1"), full, count, d("b", ""), full, count, r("b", ""), at(current(0)), at(current(-1)), at(2)),
+		txnOf(p("n", "1"), at(-1)), txnOf(at(-1)), txnOf(p("n", "2"), at(-2)), txnOf(at(-2)), // negative ones, before there is a compaction
 		txnOf(at(3), r("a", ""), serializable, full), txnOf(serializable, serializable), txnOf(r("a", ""), at(current(1))),
 		txnOf(r("a", ""), taken(r("a", ""), p("d", "1"), r("\x00", "\x00")), r("\x00", "\x00")),
 		txnOf(p("e", "1"), rangeOp(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, MinModRevision: current(1), KeysOnly: true})),

@@ -41,8 +41,8 @@ pub struct Cores {
     pub cancelled: u64,
     pub granted: BTreeMap<i64, i64>,
     pub alarms: Vec<(MemberId, i32)>,
-    /// Every so many events a gap in their place.
-    pub gaps: u64,
+    /// From which to which revision.
+    compactions: Vec<(i64, Revision)>,
     /// Reads of what may be removed are a mistake. Not when calls are given up: their reads are thrown away.
     pub checks_removed: bool,
     /// Groups are sometimes behind with applying.
@@ -71,7 +71,7 @@ impl Cores {
             cancelled: 0,
             granted: BTreeMap::new(),
             alarms: Vec::new(),
-            gaps: 0,
+            compactions: Vec::new(),
             lags: false,
             checks_removed: true,
             slice_max: 4,
@@ -213,12 +213,7 @@ impl Cores {
         }
         for (group, events) in by_group {
             let core = self.core(group);
-            let message = if self.gaps > 0 && self.rng.chance(1, self.gaps) {
-                ToFront::Gap { term, group, from: taken.revision, to: taken.revision }
-            } else {
-                ToFront::Events { term, group, events }
-            };
-            self.outbox[core].push_back(message);
+            self.outbox[core].push_back(ToFront::Events { term, group, events });
         }
         let lowest = self.taken[&owner].front().map(|t| t.revision);
         let owner = if owner == 0 { Owner::Coordinator } else { Owner::Group(GroupId(owner)) };
@@ -275,6 +270,12 @@ impl Cores {
             },
             Order::LeaseLeases => (Leave::Now, Answer::Leases(self.granted.keys().map(|&id| LeaseId(id)).collect())),
             Order::Compact { revision, .. } => (Leave::Now, self.compact(revision)),
+            Order::CompactionHash(hash) => {
+                if self.compactions.contains(&(hash.query.compacted, hash.query.revision)) {
+                    self.outbox[0].push_back(ToFront::CompactionHash(hash));
+                }
+                (Leave::Now, Answer::Done)
+            }
             Order::Alarm(r) => (Leave::Now, self.alarm(&r)),
             Order::Defragment => (Leave::Now, Answer::Done),
         };
@@ -288,7 +289,8 @@ impl Cores {
         if revision > self.reign.stable().as_i64() {
             return Answer::Refused(Refusal::FutureRevision);
         }
-        self.model.compacted = revision;
+        let from = std::mem::replace(&mut self.model.compacted, revision);
+        self.compactions.push((from, Revision(revision as u64)));
         self.board.raise_compact_floor(Revision(revision as u64));
         Answer::Compacted
     }
@@ -302,6 +304,8 @@ impl Cores {
         }
         let bits = self.alarms.iter().map(|(_, kind)| alarm_bit(pb::AlarmType::try_from(*kind).unwrap()));
         self.board.publish_alarms(bits.fold(0, |a, b| a | b));
+        let alarms = self.alarms.iter().map(|&(member, alarm)| pb::AlarmMember { member_id: member.0, alarm });
+        self.outbox[0].push_back(ToFront::Alarms(Arc::new(alarms.collect())));
         Answer::Alarms(vec![at])
     }
 

@@ -216,7 +216,7 @@ fn a_used_up_quota_raises_the_alarm_and_refuses() {
     let delete = pb::DeleteRangeRequest { key: Bytes::from("k"), ..Default::default() };
     assert_eq!(world.done(Method::DeleteRange, &delete).status, Some(Status::OK));
     assert_eq!(world.done(Method::Range, &get("k")).status, Some(Status::OK));
-    let line = format!("memberID:{} alarm:NOSPACE ", super::world::MEMBER);
+    let line = format!("memberID:{} alarm:NOSPACE", super::world::MEMBER);
     assert_eq!(world.done(Method::Status, &pb::StatusRequest {}).only::<pb::StatusResponse>().errors, [line]);
     world.cores.board.publish_used_bytes(crate::base::GroupId(1), 100);
     let disarm = pb::AlarmRequest { action: 2, member_id: super::world::MEMBER, alarm: 1 };

@@ -84,6 +84,10 @@ fn status_members_and_health_are_told() {
     assert_eq!((status.version.as_str(), status.storage_version.as_str()), ("3.7.1", "3.7.0"));
     assert_eq!((status.leader, status.header, status.db_size_quota), (super::world::MEMBER, world.header(2), 2 << 30));
     assert!(status.errors.is_empty() && status.downgrade_info.is_some());
+    let alarms = [(0, 1), (5, 2), (6, 9)].map(|(member_id, alarm)| pb::AlarmMember { member_id, alarm });
+    world.front.core_message(world.now, ToFront::Alarms(std::sync::Arc::new(alarms.to_vec())));
+    let status: pb::StatusResponse = world.done(Method::Status, &pb::StatusRequest {}).only();
+    assert_eq!(status.errors, ["alarm:NOSPACE", "memberID:5 alarm:CORRUPT", "memberID:6 alarm:9"]);
     let member = pb::Member { id: 5, name: "default".to_owned(), ..Default::default() };
     world.front.core_message(world.now, ToFront::Members(std::sync::Arc::new(vec![member.clone()])));
     let list: pb::MemberListResponse = world.done(Method::MemberList, &pb::MemberListRequest { linearizable: true }).only();
@@ -118,7 +122,22 @@ fn hashes_say_what_they_are_of() {
     assert_eq!(hash.compact_revision, -1, "it outlives what it is of");
     let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 4 }).only();
     assert_eq!(hash.compact_revision, 3);
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: -1 }).only();
+    assert_eq!((hash.compact_revision, hash.hash_revision), (4, -1), "nothing is up to a negative revision");
     assert_eq!(world.done(Method::HashKV, &pb::HashKvRequest { revision: 2 }).status, Some(errors::COMPACTED));
     assert_eq!(world.done(Method::HashKV, &pb::HashKvRequest { revision: 9 }).status, Some(errors::FUTURE_REVISION));
     assert_eq!(world.cores.board.lowest_read(), crate::base::Revision::MAX);
+}
+
+#[test]
+fn a_compaction_to_0_counts_once() {
+    let mut world = World::new(4, 1);
+    world.put("k", "v");
+    world.done(Method::Compact, &pb::CompactionRequest { revision: 0, physical: true }).only::<pb::CompactionResponse>();
+    let again = world.done(Method::Compact, &pb::CompactionRequest { revision: 0, physical: true });
+    assert_eq!(again.status, Some(errors::COMPACTED));
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 2 }).only();
+    assert_eq!((hash.compact_revision, hash.hash_revision), (0, 2));
+    let hash: pb::HashKvResponse = world.done(Method::HashKV, &pb::HashKvRequest { revision: 0 }).only();
+    assert_eq!((hash.compact_revision, hash.hash_revision), (-1, 0), "what that compaction left, as with etcd");
 }

@@ -1,4 +1,4 @@
-//! Watches of all kinds under writes, compactions, gaps, stalled clients and changes of reign: each gets its history, whole and once.
+//! Watches of all kinds under writes, compactions, stalled clients and changes of reign: each gets its history, whole and once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -193,7 +193,6 @@ fn write(world: &mut World) {
 fn run(shards: u16, seed: u64) {
     let mut world = World::new(shards, seed);
     world.cores.slice_max = [1, 4, 100][world.rng.below(3) as usize];
-    world.cores.gaps = [0, 0, 4][world.rng.below(3) as usize];
     world.cores.lags = world.rng.chance(1, 2);
     let reigns = world.rng.chance(1, 3);
     let mut streams: BTreeMap<u64, Asked> = BTreeMap::new();

@@ -72,28 +72,7 @@ pub struct Watcher {
 /// What a group sent and the hub has not released.
 struct Pending {
     term: Option<Term>,
-    what: What,
-}
-
-enum What {
-    Event(Event),
-    Gap { from: Revision, to: Revision },
-}
-
-impl Pending {
-    fn first(&self) -> Revision {
-        match &self.what {
-            What::Event(event) => event.revision,
-            What::Gap { from, .. } => *from,
-        }
-    }
-
-    fn last(&self) -> Revision {
-        match &self.what {
-            What::Event(event) => event.revision,
-            What::Gap { to, .. } => *to,
-        }
-    }
+    event: Event,
 }
 
 /// The hub of one front.
@@ -141,19 +120,9 @@ impl Hub {
             }
             assert!(event.revision > self.released, "an event of a revision that was released (rule 13)");
             let queue = &mut self.queues[group.slot()];
-            assert!(queue.back().is_none_or(|b| b.last() <= event.revision), "a group's events come in its order");
-            queue.push_back(Pending { term, what: What::Event(event) });
+            assert!(queue.back().is_none_or(|b| b.event.revision <= event.revision), "a group's events come in its order");
+            queue.push_back(Pending { term, event });
         }
-    }
-
-    /// A stretch of a group that did not come as events.
-    pub fn gap(&mut self, term: Option<Term>, group: GroupId, from: Revision, to: Revision) {
-        let to = to.min(self.last_of(term));
-        if from > to {
-            return;
-        }
-        assert!(from <= to && from > self.released, "a gap in what was released (rule 13)");
-        self.queues[group.slot()].push_back(Pending { term, what: What::Gap { from, to } });
     }
 
     /// A reign ended: what it queued above its last stable revision was never shown, and comes again if it is applied.
@@ -163,16 +132,7 @@ impl Hub {
         }
         self.over.push_back((term, stable));
         for queue in &mut self.queues {
-            queue.retain_mut(|pending| {
-                if pending.term != Some(term) {
-                    return true;
-                }
-                if let What::Gap { from, to } = &mut pending.what {
-                    *to = (*to).min(stable);
-                    return from <= to;
-                }
-                pending.first() <= stable
-            });
+            queue.retain(|pending| pending.term != Some(term) || pending.event.revision <= stable);
         }
     }
 
@@ -184,32 +144,20 @@ impl Hub {
 
     /// The lowest revision that the hub can go on with.
     pub fn waiting_for(&self) -> Option<Revision> {
-        let queued = self.queues.iter().filter_map(|q| q.front().map(Pending::first)).min();
+        let queued = self.queues.iter().filter_map(|q| q.front().map(|p| p.event.revision)).min();
         let wanted = self.wanting.iter().filter_map(|call| self.streams.get(call)?.wanted).min();
         queued.into_iter().chain(wanted).min()
     }
 
-    /// Takes what is up to `to` out of the queues: events in any order of groups, and the first revision of a gap among it.
-    fn drain(&mut self, to: Revision, events: &mut Vec<Event>) -> Option<Revision> {
-        let mut gap: Option<Revision> = None;
+    /// Takes what is up to `to` out of the queues, in any order of groups.
+    fn drain(&mut self, to: Revision) -> Vec<Event> {
+        let mut events = Vec::new();
         for queue in &mut self.queues {
-            while let Some(front) = queue.front_mut() {
-                if front.first() > to {
-                    break;
-                }
-                if let What::Gap { from, to: last } = &mut front.what {
-                    gap = Some(gap.map_or(*from, |g| g.min(*from)));
-                    if *last > to {
-                        *from = to.next();
-                        break;
-                    }
-                }
-                if let Some(Pending { what: What::Event(event), .. }) = queue.pop_front() {
-                    events.push(event);
-                }
+            while let Some(Pending { event, .. }) = queue.pop_front_if(|pending| pending.event.revision <= to) {
+                events.push(event);
             }
         }
-        gap
+        events
     }
 
     /// Streams, watches, and watches that are not synced.
@@ -296,16 +244,11 @@ impl Front {
         if stable <= self.hub.released {
             return;
         }
-        let mut events = Vec::new();
-        let gap = self.hub.drain(stable, &mut events);
+        let mut events = self.hub.drain(stable);
         if !self.hub.index.is_empty() {
             events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
-            let end = gap.map_or(events.len(), |gap| events.partition_point(|e| e.revision < gap));
-            for revision in events[..end].chunk_by(|a, b| a.revision == b.revision) {
+            for revision in events.chunk_by(|a, b| a.revision == b.revision) {
                 self.release(revision);
-            }
-            if let Some(gap) = gap {
-                self.unsync_all(gap, stable);
             }
         }
         self.hub.released = stable;
@@ -411,15 +354,6 @@ impl Front {
             self.effects.push(FrontEffect::Send { call, message: head });
         } else {
             self.effects.push(FrontEffect::SendShared { call, head, body });
-        }
-    }
-
-    /// Something between `gap` and `stable` did not come as events: all synced watches read it from the store.
-    fn unsync_all(&mut self, gap: Revision, stable: Revision) {
-        let synced: Vec<usize> =
-            self.hub.watchers.iter().filter(|(_, w)| w.state == State::Synced && w.next <= stable).map(|(at, _)| at).collect();
-        for at in synced {
-            self.hub.unsync(at, gap);
         }
     }
 }
