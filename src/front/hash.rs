@@ -73,12 +73,15 @@ impl HashJob {
         Some((self.groups[place], Read::Hash { query: self.query, resume: resumes[place].take() }))
     }
 
-    /// The hash, once nothing is wanted any more.
-    fn finish(self) -> Result<u32, HashJob> {
-        match self.stage {
-            Stage::Entries { merger, .. } if merger.wanted().is_none() => Ok(merger.finish()),
-            _ => Err(self),
-        }
+    /// Whether nothing is wanted any more.
+    fn is_done(&self) -> bool {
+        matches!(&self.stage, Stage::Entries { merger, .. } if merger.wanted().is_none())
+    }
+
+    /// The hash, once it is done.
+    fn finish(self) -> u32 {
+        let Stage::Entries { merger, .. } = self.stage else { unreachable!("a hash is finished when it is done") };
+        merger.finish()
     }
 }
 
@@ -183,24 +186,19 @@ impl Front {
     }
 
     /// A group has answered its part of a call's hash.
-    pub(super) fn hash_answered(&mut self, id: CallId, hash: Box<HashCall>, group: GroupId, answer: Answer) {
-        let HashCall { mut job, current, whole } = *hash;
-        if let Some((group, read)) = job.give(group, answer) {
+    pub(super) fn hash_answered(&mut self, id: CallId, mut hash: Box<HashCall>, group: GroupId, answer: Answer) {
+        if let Some((group, read)) = hash.job.give(group, answer) {
             self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
         }
-        let query = job.query;
-        match job.finish() {
-            Err(job) => {
-                let step = Step::Hash(Box::new(HashCall { job, current, whole }));
-                self.calls.get(id).expect("a call that reads is there").step = step;
-            }
-            Ok(hash) => {
-                let header = Some(self.header(current));
-                let message =
-                    if whole { frame(&pb::HashResponse { header, hash }) } else { hash_kv_response(header, query, hash) };
-                self.reply(id, message);
-            }
+        if !hash.job.is_done() {
+            self.calls.get(id).expect("a call that reads is there").step = Step::Hash(hash);
+            return;
         }
+        let HashCall { job, current, whole } = *hash;
+        let (query, hash) = (job.query, job.finish());
+        let header = Some(self.header(current));
+        let message = if whole { frame(&pb::HashResponse { header, hash }) } else { hash_kv_response(header, query, hash) };
+        self.reply(id, message);
     }
 
     // Hashes at compactions.
@@ -238,14 +236,13 @@ impl Front {
         if let Some((group, read)) = job.give(group, answer) {
             self.ask(group, Owner::CompactionHash { call }, Ask::Read(read));
         }
-        let query = job.query;
-        match (job.finish(), self.shared.leading()) {
-            (Err(job), _) => at.job = Some(job),
-            (Ok(hash), Some(term)) => {
-                let order = Order::CompactionHash(CompactionHash { query, hash });
-                self.ask(GroupId::META, Owner::CompactionHash { call }, Ask::Order(term, order));
-            }
-            (Ok(_), None) => return self.shared.give_back(at.held),
+        if !job.is_done() {
+            at.job = Some(job);
+        } else if let Some(term) = self.shared.leading() {
+            let hash = CompactionHash { query: job.query, hash: job.finish() };
+            self.ask(GroupId::META, Owner::CompactionHash { call }, Ask::Order(term, Order::CompactionHash(hash)));
+        } else {
+            return self.shared.give_back(at.held);
         }
         self.compaction_hashes.under_way = Some(at);
     }

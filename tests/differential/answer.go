@@ -169,6 +169,13 @@ func settleTies(request *pb.RangeRequest, reply *pb.RangeResponse) {
 		}
 		return bytes.Equal(a.Value, b.Value)
 	}
+	if request.SortTarget == pb.RangeRequest_VALUE && request.KeysOnly && reply.More {
+		// Without values nobody sees which ones are equal, nor which of them the limit left: only how many there are stays.
+		for _, kv := range reply.Kvs {
+			kv.Reset()
+		}
+		return
+	}
 	for from := 0; from < len(reply.Kvs); {
 		to := from + 1
 		for to < len(reply.Kvs) && equal(reply.Kvs[from], reply.Kvs[to]) {
@@ -176,7 +183,7 @@ func settleTies(request *pb.RangeRequest, reply *pb.RangeResponse) {
 		}
 		group := reply.Kvs[from:to]
 		slices.SortFunc(group, func(a, b *mvccpb.KeyValue) int { return bytes.Compare(a.Key, b.Key) })
-		if to == len(reply.Kvs) && reply.More && !(request.SortTarget == pb.RangeRequest_VALUE && request.KeysOnly) {
+		if to == len(reply.Kvs) && reply.More {
 			for _, kv := range group {
 				kept := onlyTarget(request.SortTarget, kv)
 				kv.Reset()
