@@ -30,5 +30,6 @@ pub mod rpc;
 
 pub mod runtime;
 
+pub mod bench;
 pub mod server;
 pub mod sim;

@@ -39,6 +39,9 @@ pub const USAGE: &str = "Usage:
   etcring check DIR
     Verify all files of a stopped member.
 
+  etcring bench put|range|txn|watch|lease|mixed [flags]
+    Put load on any server with etcd's API and measure it.
+
   etcring --version
     Show the version.
 

@@ -1,0 +1,309 @@
+//! Clients that ask and wait.
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::channel::{CallError, Channel, framed};
+use super::keys::key;
+use super::meter::Meter;
+use super::options::{Common, Workload};
+use super::requests::{KEEP_ALIVE, KINDS, Requests, Routes, Values};
+use super::{process, report, watch};
+use crate::base::Instant;
+use crate::io::{Clock, Tasks, Urgency};
+use crate::proto::etcdserverpb as pb;
+use crate::runtime::Executor;
+
+/// Puts under way at a time while the key space is filled.
+const FILL_CLIENTS: usize = 256;
+/// How long answers are waited for after the last request; what has not come then is told as unanswered.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What all clients share.
+pub struct Load {
+    pub executor: Executor,
+    pub meter: RefCell<Meter>,
+    pub schedule: Schedule,
+    /// The first error that ends everything.
+    fatal: RefCell<Option<String>>,
+    running: Cell<usize>,
+    /// Keys that ranges found.
+    pub found: Cell<u64>,
+}
+
+/// When requests are due.
+pub struct Schedule {
+    interval: Option<Duration>,
+    next: Cell<Instant>,
+    end: Cell<Instant>,
+    left: Cell<Option<u64>>,
+}
+
+impl Schedule {
+    fn new(common: &Common, start: Instant) -> Schedule {
+        let interval = common.rate.filter(|rate| *rate > 0.0).map(|rate| Duration::from_secs_f64(1.0 / rate));
+        Schedule {
+            interval,
+            next: Cell::new(start),
+            end: Cell::new(start + common.warm_up + common.duration),
+            left: Cell::new(common.total),
+        }
+    }
+
+    /// When the next request is due; `None` when there is to be none.
+    pub fn take(&self, now: Instant, counts: bool) -> Option<Instant> {
+        let due = match self.interval {
+            None => now,
+            Some(interval) => {
+                let due = self.next.get();
+                self.next.set(due + interval);
+                due
+            }
+        };
+        if due >= self.end.get() {
+            return None;
+        }
+        if counts && let Some(left) = self.left.get() {
+            self.left.set(Some(left.checked_sub(1)?));
+        }
+        Some(due)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.end.get() || self.left.get() == Some(0)
+    }
+
+    fn stop(&self) {
+        self.end.set(Instant::ZERO);
+    }
+}
+
+impl Load {
+    /// Ends the run with this error.
+    pub fn abort(&self, error: &CallError) {
+        self.fatal.borrow_mut().get_or_insert_with(|| error.to_string());
+        self.schedule.stop();
+    }
+
+    /// Runs a client as a task that the end waits for.
+    pub fn client(self: &Rc<Self>, client: impl Future<Output = ()> + 'static) {
+        self.running.set(self.running.get() + 1);
+        let load = self.clone();
+        self.executor.spawn(Urgency::Prompt, async move {
+            client.await;
+            load.running.set(load.running.get() - 1);
+        });
+    }
+
+    /// Takes down how a request that counts from `due` ended; whether its client goes on.
+    pub fn ended(&self, kind: usize, due: Instant, result: Result<(), CallError>) -> bool {
+        match result {
+            Ok(()) => self.meter.borrow_mut().record(kind, due, self.executor.now()),
+            Err(error @ CallError::Transport(_)) => {
+                self.abort(&error);
+                return false;
+            }
+            Err(error) => self.meter.borrow_mut().fail(due, &error),
+        }
+        true
+    }
+}
+
+/// What a run came to.
+pub struct Outcome {
+    pub meter: Meter,
+    /// Keys that ranges found.
+    pub found: u64,
+    /// Requests without an answer at the end.
+    pub unanswered: usize,
+    /// What watches got, if there were any.
+    pub watches: Option<watch::Tally>,
+}
+
+/// Runs a workload.
+///
+/// # Errors
+/// No server is there, or it refuses, or a connection broke.
+pub async fn run(executor: Executor, workload: &Workload) -> Result<Outcome, String> {
+    let common = workload.common();
+    let usage = || common.server_pid.map(process::usage).transpose();
+    usage()?;
+    let routes = connect(&executor, common).await?;
+    if common.fill {
+        fill(&executor, common, &routes).await?;
+    }
+    let load = Rc::new(Load {
+        meter: RefCell::new(Meter::new(&KINDS)),
+        schedule: Schedule::new(common, executor.now()),
+        fatal: RefCell::new(None),
+        running: Cell::new(0),
+        found: Cell::new(0),
+        executor: executor.clone(),
+    });
+    let watches = start(&load, workload, &routes).await.map_err(|error| error.to_string())?;
+    measure(&load, common, usage).await?;
+    let mut patience = LAST_ANSWERS.as_millis() as u64 / 10;
+    while load.running.get() > 0 && patience > 0 && load.fatal.borrow().is_none() {
+        executor.sleep(Duration::from_millis(10)).await;
+        patience -= 1;
+    }
+    if let Some(error) = load.fatal.borrow_mut().take() {
+        return Err(error);
+    }
+    let watches = match watches {
+        Some(watches) => Some(watches.finish(&load).await),
+        None => None,
+    };
+    let meter = load.meter.replace(Meter::new(&[]));
+    Ok(Outcome { meter, found: load.found.get(), unanswered: load.running.get(), watches })
+}
+
+/// Starts the clients.
+async fn start(load: &Rc<Load>, workload: &Workload, routes: &[Routes]) -> Result<Option<watch::Watches>, CallError> {
+    let common = workload.common();
+    let clients = (0..common.clients()).map(|client| (client, routes[client % routes.len()].clone()));
+    match workload {
+        Workload::Watch { watchers, watchers_per_stream, .. } => {
+            let watches = watch::open(load, common, routes, *watchers, *watchers_per_stream).await?;
+            // What was set up took time; the clock of the load starts now.
+            let now = load.executor.now();
+            load.schedule.next.set(now);
+            load.schedule.end.set(now + common.warm_up + common.duration);
+            clients.for_each(|(client, routes)| load.client(watches.put(load.clone(), common, routes, client)));
+            return Ok(Some(watches));
+        }
+        Workload::Lease { keep_alive: true, .. } => {
+            clients.for_each(|(_, routes)| load.client(keep_alive(load.clone(), routes)))
+        }
+        _ => clients.for_each(|(client, routes)| load.client(ask(load.clone(), routes, Requests::new(workload, client)))),
+    }
+    Ok(None)
+}
+
+async fn ask(load: Rc<Load>, routes: Routes, mut requests: Requests) {
+    loop {
+        let has_begun = load.meter.borrow().has_begun();
+        let Some(due) = load.schedule.take(load.executor.now(), has_begun) else { return };
+        let request = requests.next();
+        let kind = request.0;
+        if due > load.executor.now() {
+            load.executor.sleep_until(due).await;
+        }
+        let result = routes.ask(request).await.map(|found| load.found.set(load.found.get() + found as u64));
+        if !load.ended(kind, due, result) {
+            return;
+        }
+    }
+}
+
+/// One lease, kept alive over one stream.
+async fn keep_alive(load: Rc<Load>, routes: Routes) {
+    let channel = routes.channel();
+    let grant = framed(&pb::LeaseGrantRequest { ttl: 600, id: 0 });
+    let route = channel.route("/etcdserverpb.Lease/LeaseGrant");
+    let granted = match channel.unary::<pb::LeaseGrantResponse>(&route, grant).await {
+        Ok(granted) => granted,
+        Err(error) => return load.abort(&error),
+    };
+    let mut call = match channel.open(&channel.route("/etcdserverpb.Lease/LeaseKeepAlive"), None).await {
+        Ok(call) => call,
+        Err(error) => return load.abort(&error),
+    };
+    let request = framed(&pb::LeaseKeepAliveRequest { id: granted.id });
+    loop {
+        let has_begun = load.meter.borrow().has_begun();
+        let Some(due) = load.schedule.take(load.executor.now(), has_begun) else { return };
+        if due > load.executor.now() {
+            load.executor.sleep_until(due).await;
+        }
+        let answer = match call.send(request.clone()) {
+            Ok(()) => call.next::<pb::LeaseKeepAliveResponse>().await,
+            Err(error) => Err(error),
+        };
+        let result = answer.and_then(|answer| answer.map(drop).ok_or(CallError::Transport("the stream ended".to_owned())));
+        if !load.ended(KEEP_ALIVE, due, result) {
+            return;
+        }
+    }
+}
+
+async fn connect(executor: &Executor, common: &Common) -> Result<Vec<Routes>, String> {
+    let mut addresses = Vec::new();
+    for endpoint in &common.endpoints {
+        addresses.push(resolve(endpoint).map_err(|error| format!("endpoint {endpoint}: {error}"))?);
+    }
+    let mut routes = Vec::new();
+    for (endpoint, address) in common.endpoints.iter().zip(&addresses).cycle().take(common.connections) {
+        let channel = Channel::connect(executor, *address).await.map_err(|error| format!("endpoint {endpoint}: {error}"))?;
+        routes.push(Routes::new(channel));
+    }
+    Ok(routes)
+}
+
+fn resolve(endpoint: &str) -> Result<SocketAddr, String> {
+    if endpoint.starts_with("https://") {
+        return Err("https is not there yet".to_owned());
+    }
+    let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
+    let found = host.to_socket_addrs().map_err(|error| error.to_string())?.next();
+    found.ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// Puts every key of the key space once.
+async fn fill(executor: &Executor, common: &Common, routes: &[Routes]) -> Result<(), String> {
+    let next = Rc::new(Cell::new(0));
+    let (done, finished) = flume::unbounded();
+    for client in 0..FILL_CLIENTS {
+        let (next, routes, common, done) = (next.clone(), routes[client % routes.len()].clone(), common.clone(), done.clone());
+        executor.spawn(Urgency::Prompt, async move {
+            let mut values = Values::new(common.value_size, client);
+            while next.get() < common.key_space {
+                let index = next.replace(next.get() + 1);
+                let key = key(&common.prefix, common.key_size, index).into();
+                let put = framed(&pb::PutRequest { key, value: values.next(), ..Default::default() });
+                if let Err(error) = routes.ask((super::requests::PUT, put)).await {
+                    next.set(u64::MAX);
+                    done.send(Err(error.to_string())).ok();
+                    return;
+                }
+            }
+            done.send(Ok(())).ok();
+        });
+    }
+    drop(done);
+    while let Ok(result) = finished.recv_async().await {
+        result.map_err(|error: String| format!("filling the key space: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Waits for the end of the load, second by second.
+async fn measure<U>(load: &Rc<Load>, common: &Common, usage: U) -> Result<(), String>
+where
+    U: Fn() -> Result<Option<process::Usage>, String>,
+{
+    load.executor.sleep(common.warm_up).await;
+    load.meter.borrow_mut().begin(load.executor.now(), usage()?);
+    let mut next = load.executor.now();
+    loop {
+        next = next + SECOND;
+        let until = next.min(load.schedule.end.get());
+        while load.executor.now() < until && !load.schedule.is_over(load.executor.now()) {
+            let pause = until.since(load.executor.now()).min(SECOND / 20);
+            load.executor.sleep(pause).await;
+        }
+        let now = load.executor.now();
+        let sample = load.meter.borrow_mut().tick(now, usage()?);
+        if !common.json
+            && let Some(sample) = sample
+        {
+            eprintln!("{}", report::progress(&sample));
+        }
+        if load.schedule.is_over(now) || load.fatal.borrow().is_some() {
+            return Ok(());
+        }
+    }
+}
