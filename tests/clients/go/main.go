@@ -2,6 +2,7 @@
 //
 //	go build -o /tmp/clients . && /tmp/clients -endpoint 127.0.0.1:2379
 //	/tmp/clients -endpoint 127.0.0.1:2379 -only kubernetes
+//	/tmp/clients -endpoint 127.0.0.1:2379 -memory-of $(pidof etcring)
 //
 // One line a check; the last line is "N passed, N failed"; exit code 0 if none failed. Every check writes below a prefix of its own, every wait and loop is bounded.
 // Some checks compact, so let nothing else use the server meanwhile.
@@ -12,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,15 +31,15 @@ type check struct {
 const ordinaryLimit = 30 * time.Second
 
 func checks() []check {
-	var all []check
-	for _, some := range [][]check{kvChecks(), watchChecks(), leaseChecks(), concurrencyChecks(), kubernetesChecks()} {
-		all = append(all, some...)
+	if serverProcess != 0 {
+		return memoryChecks()
 	}
-	return all
+	return slices.Concat(kvChecks(), watchChecks(), leaseChecks(), concurrencyChecks(), kubernetesChecks())
 }
 
 func main() {
 	endpoint := flag.String("endpoint", "127.0.0.1:2379", "`host:port` of the server")
+	flag.IntVar(&serverProcess, "memory-of", 0, "run the checks of memory instead, for a server with this process id")
 	only := flag.String("only", "", "run only the checks whose name holds this")
 	flag.Parse()
 
