@@ -6,6 +6,7 @@
 //	/tmp/differential -server self          # etcd against itself: must show no difference
 //	/tmp/differential -server PATH -corpus only -only lease   # the scripts whose name holds "lease"
 //	/tmp/differential -server self -corpus only -only lease -jobs 1 -trace   # what etcd answers to each step of them
+//	/tmp/differential -server PATH -golden ../data/hashkv-1.txt,../data/hashkv-2.txt   # recorded hashes, compared with etcd's of today and with the server's
 //	/tmp/differential peer --data-dir ...   # this binary is etcd 3.7.1
 //
 // For each number of shards it runs the corpus (scripts of tricky sequences, corpus_*.go), then random sequences, one a seed, each on two fresh servers with free
@@ -46,6 +47,7 @@ type options struct {
 	shrinkAttempts int
 	shrinkTime     time.Duration
 	directory      string
+	golden         string
 	verbose        bool
 	trace          bool
 }
@@ -69,6 +71,7 @@ func main() {
 	flag.IntVar(&o.shrinkAttempts, "shrink-attempts", 150, "runs that shrinking one sequence may take; 0: do not shrink")
 	flag.DurationVar(&o.shrinkTime, "shrink-time", 3*time.Minute, "time that shrinking one sequence may take")
 	flag.StringVar(&o.directory, "dir", os.TempDir(), "where the servers' data goes")
+	flag.StringVar(&o.golden, "golden", "", "play these golden files, separated by commas, to etcd and to the servers under test, and nothing else")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every sequence that passes")
 	flag.BoolVar(&o.trace, "trace", false, "print every step before it is done, and etcd's answers to it")
 	flag.Parse()
@@ -105,6 +108,14 @@ func run(o options) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "differential:", err)
 		return 2
+	}
+	if o.golden != "" {
+		passed, failed := checkGolden(strings.Split(o.golden, ","), append([]serverKind{peer}, candidates...), root)
+		fmt.Printf("%d passed, %d failed\n", passed, failed)
+		if failed > 0 {
+			return 1
+		}
+		return 0
 	}
 	r := &runner{options: o, root: root, peer: peer}
 	for _, candidate := range candidates {

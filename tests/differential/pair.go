@@ -183,7 +183,7 @@ func (p *pair) compact(s step, request *pb.CompactionRequest) *difference {
 		return d
 	}
 	p.meaning.compacted = revision
-	if revision <= 0 {
+	if revision < 0 {
 		return nil
 	}
 	_, d = p.both(s, nil, func(c *session, _ proto.Message) answer {

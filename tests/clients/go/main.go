@@ -34,7 +34,7 @@ func checks() []check {
 	if serverProcess != 0 {
 		return memoryChecks()
 	}
-	return slices.Concat(kvChecks(), watchChecks(), leaseChecks(), concurrencyChecks(), kubernetesChecks())
+	return slices.Concat(kvChecks(), watchChecks(), leaseChecks(), concurrencyChecks(), kubernetesChecks(), hostileChecks())
 }
 
 func main() {
