@@ -31,6 +31,8 @@ pub enum Action {
         /// What it says.
         payload: Payload,
     },
+    /// Raise the serving revision, when everything before this is on the fronts' queues (rule 13).
+    Serve(Revision),
     /// Write term and vote to the WAL; the election hears when it is on disk.
     PersistVote {
         /// The term.

@@ -184,7 +184,6 @@ impl Chief {
         }
         self.compacted = state.compact_revision();
         self.tell_alarms(state, actions);
-        self.board.raise_serving(reign.stable());
         self.open = true;
         self.to_cores(&CoreMessage::LeasesAre(Arc::new(state.leases().keys().copied().collect())), actions);
         if let Some(revision) = self.compacted {
@@ -193,6 +192,7 @@ impl Chief {
         }
         self.tell_members(state, actions);
         self.to_fronts(|| ToFront::Leading(reign.clone()), actions);
+        actions.push(Action::Serve(reign.opened_at()));
         if state.members().all(|member| *member != self.member) {
             let record = prost::Message::encode_to_vec(&self.member);
             self.propose(&reign, Payload::Meta(MetaEffect::Member(record)), None, Then::Members, actions);

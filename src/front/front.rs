@@ -220,7 +220,9 @@ impl Front {
             ToFront::Events { term, group, events } => self.hub.events(term, group, events),
             ToFront::Leading(reign) => {
                 self.led = true;
+                let opened_at = reign.opened_at();
                 self.shared.lead(reign);
+                self.hub_begin(opened_at);
                 self.unpark();
             }
             ToFront::Ended { term, stable } => self.reign_ended(term, stable),

@@ -26,6 +26,7 @@ struct Stripe {
 #[derive(Debug)]
 pub struct Reign {
     term: Term,
+    opened_at: Revision,
     mutants: Mutants,
     next: Padded<AtomicU64>,
     stable: Padded<AtomicU64>,
@@ -47,6 +48,7 @@ impl Reign {
         let stripe = || Padded(Stripe { slot: AtomicU64::new(Revision::MAX.0), quorum_index: AtomicU64::new(Index::ZERO.0) });
         Reign {
             term,
+            opened_at: stable,
             mutants,
             next: Padded(AtomicU64::new(stable.next().0)),
             stable: Padded(AtomicU64::new(stable.0)),
@@ -59,6 +61,11 @@ impl Reign {
     /// The term that it reigns in. Everything waiting on this reign compares (term, revision).
     pub const fn term(&self) -> Term {
         self.term
+    }
+
+    /// What was stable when it opened (W_final of rule 9): what it makes itself comes after.
+    pub const fn opened_at(&self) -> Revision {
+        self.opened_at
     }
 
     /// How many groups it reigns over, group 0 included.

@@ -69,6 +69,7 @@ impl Core {
     fn carry_out(&mut self, action: Action, effects: &mut Vec<Effect>) {
         match action {
             Action::Effect(effect) => effects.push(effect),
+            Action::Serve(revision) => self.serves = Some(revision),
             Action::PersistVote { term, vote } => self.log.append_vote(term, vote),
             Action::Propose { mark, payload } => {
                 let shard = &mut self.shards[0];

@@ -73,6 +73,8 @@ pub struct Core {
     pub(super) unreported: bool,
     /// The shards, a bit each, of which more is at a quorum than their slots say.
     pub(super) raising: u128,
+    /// What the member serves from, once the fronts have been told; on core 0.
+    pub(super) serves: Option<Revision>,
     pub(super) stopping: bool,
     pub(super) stopped: bool,
     pub(super) now: Instant,
@@ -170,6 +172,7 @@ impl Core {
             settle: Revision::ZERO,
             unreported: false,
             raising: 0,
+            serves: None,
             stopping: false,
             stopped: false,
             now,

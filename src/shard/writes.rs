@@ -141,6 +141,9 @@ impl Core {
     /// Raises the slots of the groups of which more is at a quorum. The caller has put all earlier effects on their queues, for
     /// whoever sees the slots raised (rule 13). Whether there were any.
     pub fn raise_slots(&mut self, effects: &mut Vec<Effect>) -> bool {
+        if let Some(revision) = self.serves.take() {
+            self.board.raise_serving(revision);
+        }
         let raising = std::mem::take(&mut self.raising);
         for place in (0..self.shards.len()).filter(|place| raising & (1 << place) != 0) {
             self.raise(place, effects);

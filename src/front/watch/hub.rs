@@ -239,6 +239,22 @@ impl Revised<'_> {
 }
 
 impl Front {
+    /// A reign begins that opened at this revision: what was there before did not come as events, and is read from the store.
+    pub(in crate::front) fn hub_begin(&mut self, opened_at: Revision) {
+        let from = self.hub.released.next();
+        if opened_at < from {
+            return;
+        }
+        self.hub.drain(opened_at);
+        self.hub.released = opened_at;
+        let missed = |watcher: &Watcher| watcher.state == State::Synced && watcher.next <= opened_at;
+        let missed: Vec<usize> = self.hub.watchers.iter().filter(|(_, w)| missed(w)).map(|(at, _)| at).collect();
+        for at in missed {
+            self.hub.unsync(at, from);
+        }
+        self.run_catch_ups();
+    }
+
     /// Releases events up to `stable`, then whatever waited for that.
     pub(in crate::front) fn hub_advance(&mut self, stable: Revision) {
         if stable <= self.hub.released {
