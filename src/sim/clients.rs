@@ -448,7 +448,7 @@ impl Clients {
         let Some(watched) = stream.watches.get_mut(&response.watch_id) else { return Ok(()) };
         watched.response(&response, history)?;
         if self.audit == Some(id) && response.created {
-            history.run_ended(response.header.as_ref().map_or(0, |h| h.revision));
+            history.run_begun(self.run, response.header.as_ref().map_or(0, |h| h.revision));
         }
         if self.audit == Some(id) && !response.events.is_empty() {
             for stream in self.streams.values_mut() {

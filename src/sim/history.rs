@@ -12,6 +12,7 @@ use crate::base::Instant;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb::{Event, KeyValue, event::EventType};
 
+use super::matching::pair_off;
 use super::model::{self, Answered, Change, State, Write};
 
 /// What a client asked and got; kept until it is checked.
@@ -54,8 +55,8 @@ pub struct History {
     claimed: BTreeSet<i64>,
     waiting: BTreeMap<i64, Vec<Check>>,
     in_doubt: Vec<Asked>,
-    /// What each run of the member began with.
-    last_of_run: Vec<i64>,
+    /// What each run of the member that came to serve began with.
+    begun: Vec<(usize, i64)>,
     /// The highest revision shown to anyone.
     pub shown: i64,
     /// The highest revision that a compaction was asked for, and answered for.
@@ -213,13 +214,13 @@ impl History {
     }
 
     /// The member runs again, and this is what it came up with.
-    pub fn run_ended(&mut self, revision: i64) {
-        self.last_of_run.push(revision);
+    pub fn run_begun(&mut self, run: usize, revision: i64) {
+        self.begun.push((run, revision));
     }
 
     /// What the member came up with last.
-    pub fn last_run_ended(&self) -> i64 {
-        self.last_of_run.last().copied().unwrap_or(1)
+    pub fn came_up_with(&self) -> i64 {
+        self.begun.last().map_or(1, |&(_, revision)| revision)
     }
 
     /// Everything shown is known, and every revision was made by somebody.
@@ -230,34 +231,36 @@ impl History {
         if self.shown > self.top() {
             return Err(format!("revision {} was shown and is gone: the last is {}", self.shown, self.top()));
         }
-        for revision in 2..=self.top() {
-            if !self.claimed.contains(&revision) && !self.was_in_doubt(revision) && !self.was_lease(revision, now) {
-                let truth = &self.truth[revision as usize - 2];
-                return Err(format!("revision {revision} was made by nobody: {truth:?}"));
-            }
-        }
-        Ok(())
+        self.was_made(now)
     }
 
-    fn was_in_doubt(&mut self, revision: i64) -> bool {
+    /// Every revision was made by somebody: the write that was answered with it, a write in doubt, or the end of a lease, and nobody
+    /// made two.
+    fn was_made(&self, now: Instant) -> Result<(), String> {
+        let open: Vec<i64> = (2..=self.top()).filter(|revision| !self.claimed.contains(revision)).collect();
+        let candidates: Vec<Vec<usize>> = open.iter().map(|&revision| self.makers(revision, now)).collect();
+        pair_off(&candidates, self.in_doubt.len() + self.leases.len()).map_err(|at| {
+            let truth = &self.truth[open[at] as usize - 2];
+            format!("revision {} was made by nobody: {truth:?}", open[at])
+        })
+    }
+
+    /// The writes in doubt that may have made a revision, by their places, and behind them the leases.
+    fn makers(&self, revision: i64, now: Instant) -> Vec<usize> {
         let before = self.state(revision - 1);
         let truth = &self.truth[revision as usize - 2];
-        let made = self.in_doubt.iter().position(|asked| {
-            let last = self.last_of_run.get(asked.run + 1).copied().unwrap_or(i64::MAX);
+        let made = |asked: &Asked| {
+            let last = self.begun.iter().find(|(run, _)| *run > asked.run).map_or(i64::MAX, |&(_, last)| last);
             asked.low < revision && revision <= last && model::run(&before, revision, &asked.write).0 == *truth
-        });
-        made.map(|at| self.in_doubt.swap_remove(at)).is_some()
-    }
-
-    /// Whether a revision is the end of a lease that may have ended.
-    fn was_lease(&self, revision: i64, now: Instant) -> bool {
-        let before = self.state(revision - 1);
-        let truth = &self.truth[revision as usize - 2];
-        self.leases.iter().any(|(&id, lease)| {
+        };
+        let writes = self.in_doubt.iter().enumerate().filter(|(_, asked)| made(asked)).map(|(at, _)| at);
+        let ended = |id: i64, lease: &Lease| {
             let attached = before.values().filter(|kv| kv.lease == id).map(|kv| Change { key: kv.key.clone(), kv: None });
             let may_end = lease.revoking || now >= lease.from + std::time::Duration::from_secs(lease.ttl.unsigned_abs());
             may_end && attached.eq(truth.iter().cloned())
-        })
+        };
+        let leases = self.leases.iter().enumerate().filter(|(_, (id, lease))| ended(**id, lease));
+        writes.chain(leases.map(|(at, _)| self.in_doubt.len() + at)).collect()
     }
 }
 

@@ -26,6 +26,7 @@ mod disk;
 mod disk_work;
 mod executor;
 mod history;
+mod matching;
 mod member;
 mod model;
 mod watch;

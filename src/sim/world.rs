@@ -367,7 +367,7 @@ impl World {
 
     /// What the disk knows to be stable is served (rule 6).
     fn check_known_stable(&self, member: &Member) -> Result<(), String> {
-        let (known, serves) = (member.known_stable_on_disk.as_i64(), self.history.last_run_ended());
+        let (known, serves) = (member.known_stable_on_disk.as_i64(), self.history.came_up_with());
         if serves < known {
             return Err(format!("the member serves revision {serves}, though {known} was known to be stable"));
         }
