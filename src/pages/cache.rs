@@ -19,6 +19,10 @@ use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX};
 pub(super) type FrameIndex = u32;
 const NONE: u32 = u32::MAX;
 
+/// A point in the life of a cache: how often pages were evicted before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Tick(u64);
+
 /// The three instants that a frame's epoch is compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Epochs {
@@ -43,6 +47,8 @@ struct Frame {
     dirty_at: u32,
     /// Used since the hand last passed.
     used: Cell<bool>,
+    /// At which tick it was used last.
+    used_at: Cell<Tick>,
 }
 
 pub(super) struct Cache {
@@ -54,6 +60,7 @@ pub(super) struct Cache {
     dirty: Vec<FrameIndex>,
     spare: Vec<AlignedBuffer>,
     hand: usize,
+    tick: Tick,
     cached_bytes: usize,
     dirty_bytes: usize,
     /// The bytes of frames that the checkpoint under way took.
@@ -69,6 +76,7 @@ impl Cache {
             dirty: Vec::new(),
             spare: Vec::new(),
             hand: 0,
+            tick: Tick::default(),
             cached_bytes: 0,
             dirty_bytes: 0,
             writing_bytes: 0,
@@ -77,6 +85,11 @@ impl Cache {
 
     pub fn cached_bytes(&self) -> usize {
         self.cached_bytes
+    }
+
+    /// The present.
+    pub fn tick(&self) -> Tick {
+        self.tick
     }
 
     pub fn dirty_bytes(&self) -> usize {
@@ -90,7 +103,9 @@ impl Cache {
         if frame == NONE {
             return None;
         }
-        self.frames[frame as usize].used.set(true);
+        let used = &self.frames[frame as usize];
+        used.used.set(true);
+        used.used_at.set(self.tick);
         Some(frame)
     }
 
@@ -160,7 +175,8 @@ impl Cache {
     pub fn add(&mut self, id: PageId, buffer: AlignedBuffer, epoch: u64) -> FrameIndex {
         let pages = (buffer.len() / PAGE_BYTES) as u32;
         self.cached_bytes += buffer.len();
-        let frame = Frame { buffer: Buffer::Owned(buffer), page: id, pages, epoch, dirty_at: NONE, used: Cell::new(true) };
+        let (used, used_at) = (Cell::new(true), Cell::new(self.tick));
+        let frame = Frame { buffer: Buffer::Owned(buffer), page: id, pages, epoch, dirty_at: NONE, used, used_at };
         let index = match self.vacant.pop() {
             Some(index) => {
                 self.frames[index as usize] = frame;
@@ -286,8 +302,9 @@ impl Cache {
 
     /// Drops clean pages not used lately until `bytes_max` are cached, looking at a bounded number of frames and at none twice, so
     /// that a page just read outlives one call. A quarter of `bytes_max` is left to clean pages, however many are dirty.
-    /// Whether another call may drop more.
-    pub fn evict(&mut self, bytes_max: usize, epochs: Epochs) -> bool {
+    /// What was used at `kept` or since stays: someone who needs it waits for more. Whether another call may drop more.
+    pub fn evict(&mut self, bytes_max: usize, epochs: Epochs, kept: Option<Tick>) -> bool {
+        self.tick.0 += 1;
         let bytes_max = bytes_max.max(self.dirty_bytes + self.writing_bytes + bytes_max / 4);
         let mut progress = false;
         for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len()) {
@@ -296,7 +313,8 @@ impl Cache {
             }
             self.hand = if self.hand + 1 < self.frames.len() { self.hand + 1 } else { 0 };
             let frame = &self.frames[self.hand];
-            if frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant) {
+            let kept = kept.is_some_and(|kept| frame.used_at.get() >= kept);
+            if kept || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant) {
                 continue;
             }
             progress = true;

@@ -54,6 +54,7 @@ mod store_test;
 #[cfg(test)]
 mod test_disk;
 
+pub use cache::Tick;
 pub use check::{CheckError, CheckReport, TreeReport, check};
 pub use cursor::{Cursor, Item};
 pub use damage::{Damage, What};

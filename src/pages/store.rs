@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cache::{Cache, Epochs};
+use super::cache::{Cache, Epochs, Tick};
 use super::checkpoint::Writing;
 use super::defragment::Defragment;
 use super::page::{self, Kind};
@@ -130,7 +130,18 @@ impl Store {
     /// Drops clean pages not used lately, to stay below the cache's size; dirty ones stay. Call it between requests. Whether
     /// another call may drop more.
     pub fn evict(&mut self) -> bool {
-        self.cache.evict(self.options.cache_bytes, self.epochs)
+        self.cache.evict(self.options.cache_bytes, self.epochs, None)
+    }
+
+    /// The same while calls are waiting for pages: what was used since the first of them began to wait stays, however small the
+    /// cache is, so that a call that is made again finds what it found before, and comes to its end.
+    pub fn evict_but(&mut self, since: Tick) -> bool {
+        self.cache.evict(self.options.cache_bytes, self.epochs, Some(since))
+    }
+
+    /// The present, for [`Store::evict_but`].
+    pub fn tick(&self) -> Tick {
+        self.cache.tick()
     }
 
     /// The trees as they are now.

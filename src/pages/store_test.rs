@@ -175,6 +175,32 @@ fn the_mutant_pinned_page_reused_is_caught() {
 }
 
 #[test]
+fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
+    let mut store = filled(3_000, &[1; 50]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    store.options.cache_bytes = 0;
+    while store.evict() {}
+    assert_eq!(store.cached_bytes(), 0);
+    // A call that needs many pages at once, and between whose tries the cache is tidied more than once.
+    let call = |store: &Store| (0..3_000).step_by(100).try_for_each(|number| store.get(TREE, &key(number)).map(|_| ()));
+    let mut tries = 0;
+    while let Err(fault) = call(&store) {
+        let since = store.tick();
+        for _ in 0..5 {
+            store.evict_but(since);
+        }
+        let buffer = disk.read(fault.first, fault.pages);
+        assert!(store.install(fault, buffer).is_ok());
+        tries += 1;
+        assert!(tries < 100, "the call reads the same pages again and again");
+    }
+    assert!(tries > 30);
+    while store.evict() {}
+    assert_eq!(store.cached_bytes(), 0, "nobody waits any more");
+}
+
+#[test]
 fn long_keys_and_long_values_come_back() {
     let mut store = Store::create(Options::with_cache(0));
     let mut disk = TestDisk::default();

@@ -9,7 +9,7 @@ use crate::base::{ClusterId, CoreId, FrontId, GroupId, Index, Instant, LeaseId, 
 use crate::coordinator::Chief;
 use crate::group::{CheckpointPolicy, Replica, Stamp};
 use crate::mvcc::{Compaction, Overlay};
-use crate::pages::{Fault, PageId, PageWrite};
+use crate::pages::{Fault, PageId, PageWrite, Tick};
 use crate::reign::{Board, Reign, Seat};
 use crate::state::evaluate::{Memo, Path};
 
@@ -93,7 +93,7 @@ pub struct Shard {
     /// Writes that wait for the hold to end.
     pub(super) queue: VecDeque<QueuedWrite>,
     /// What waits for pages.
-    pub(super) waiting: HashMap<PageId, Vec<Waiting>>,
+    pub(super) waiting: HashMap<PageId, Awaited>,
     /// Reads that wait for applying.
     pub(super) after_apply: Vec<(Ticket, Read)>,
     /// The compaction that is being sliced.
@@ -127,6 +127,14 @@ pub(super) struct QueuedWrite {
     pub(super) memo: Memo,
     /// Whether it is evaluated with the previous values of its events; decided once, as what is in the memo depends on it.
     pub(super) with_prev: Option<bool>,
+}
+
+/// A page that is being read.
+#[derive(Default)]
+pub(super) struct Awaited {
+    /// When it was asked for: what was used then and since stays in memory.
+    pub(super) since: Tick,
+    pub(super) work: Vec<Waiting>,
 }
 
 /// What goes on when a page is there.
@@ -382,10 +390,12 @@ impl Shard {
     /// Parks work until a page is there; asks for the page unless somebody did before.
     pub(super) fn wait_for(&mut self, fault: Fault, what: Waiting, effects: &mut Vec<Effect>) {
         let group = self.id();
-        let waiting = self.waiting.entry(fault.first).or_default();
-        if waiting.is_empty() {
+        let now = self.replica.machine.store().tick();
+        let awaited = self.waiting.entry(fault.first).or_default();
+        if awaited.work.is_empty() {
+            awaited.since = now;
             effects.push(Effect::Disk(super::DiskEffect::PageRead { group, fault }));
         }
-        waiting.push(what);
+        awaited.work.push(what);
     }
 }

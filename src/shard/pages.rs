@@ -20,7 +20,7 @@ impl Core {
         if let Err(damage) = self.shards[place].replica.install(fault, bytes) {
             return effects.push(Effect::Fatal(format!("group {group}'s page file is damaged: {damage}")));
         }
-        for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default() {
+        for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default().work {
             match waiting {
                 Waiting::Write(write) => self.write(group, write, effects),
                 Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
@@ -82,7 +82,14 @@ impl Core {
     pub(super) fn after_applying(&mut self, effects: &mut Vec<Effect>) {
         self.serve_when_applied(effects);
         for shard in &mut self.shards {
-            shard.replica.machine.store().evict();
+            // What a call found before it met a missing page must be there when it is made again: however small the cache is, it
+            // comes to its end.
+            let oldest = shard.waiting.values().map(|awaited| awaited.since).min();
+            let store = shard.replica.machine.store();
+            match oldest {
+                Some(since) => store.evict_but(since),
+                None => store.evict(),
+            };
         }
     }
 

@@ -47,8 +47,8 @@ impl Core {
             found |= write.ticket == ticket;
             write.ticket != ticket
         });
-        for waiting in shard.waiting.values_mut() {
-            waiting.retain(|w| {
+        for awaited in shard.waiting.values_mut() {
+            awaited.work.retain(|w| {
                 let it = match w {
                     Waiting::Write(write) => write.ticket == ticket,
                     Waiting::Read { ticket: t, .. } => *t == ticket,

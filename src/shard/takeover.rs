@@ -44,8 +44,8 @@ impl Core {
             shard.held = None;
             unanswered.extend(shard.in_flight.drain(..).filter_map(|f| Some((f.answer?.0, Refusal::LeaderChanged))));
             unanswered.extend(shard.queue.drain(..).map(|w| (w.ticket, Refusal::NotLeader)));
-            for waiting in shard.waiting.values_mut() {
-                waiting.retain_mut(|w| match w {
+            for awaited in shard.waiting.values_mut() {
+                awaited.work.retain_mut(|w| match w {
                     Waiting::Write(write) => {
                         unanswered.push((write.ticket, Refusal::NotLeader));
                         false
