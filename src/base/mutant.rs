@@ -19,13 +19,19 @@ pub enum Mutant {
     KnownStableDropped,
     /// An answer leaves before its revision is stable.
     AnsweredBeforeStable,
+    /// Rule 3: an answer that rests on group 0's entries leaves before they are on disk.
+    MetaNotAwaited,
+    /// A core that does not know a lease refuses it without asking core 0.
+    LeaseNotAsked,
+    /// Rule 13: a hub takes what was there before the reign for something that is still to come.
+    HubNotBegun,
     /// Rule 9: the reign is made when all groups but one have their barrier.
     OneBarrierMissing,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 8] = [
+    pub const ALL: [Mutant; 11] = [
         Mutant::SlotRaisedEarly,
         Mutant::CutSkipped,
         Mutant::HubToldAfterSlot,
@@ -33,6 +39,9 @@ impl Mutant {
         Mutant::PinnedPageReused,
         Mutant::KnownStableDropped,
         Mutant::AnsweredBeforeStable,
+        Mutant::MetaNotAwaited,
+        Mutant::LeaseNotAsked,
+        Mutant::HubNotBegun,
         Mutant::OneBarrierMissing,
     ];
 }

@@ -31,6 +31,17 @@ pub enum Action {
         /// What it says.
         payload: Payload,
     },
+    /// Answer by what group 0 and the shards are at now: it leaves when all of that is stable (rule 3).
+    AnswerByState {
+        /// Whom.
+        ticket: Ticket,
+        /// The last revision taken.
+        revision: Revision,
+        /// What.
+        answer: Answer,
+    },
+    /// Tell a core that it has heard of all leases there are.
+    TellLeases(CoreId),
     /// Raise the serving revision, when everything before this is on the fronts' queues (rule 13).
     Serve(Revision),
     /// Write term and vote to the WAL; the election hears when it is on disk.
@@ -74,6 +85,8 @@ pub struct Chief {
     pub(super) granting: BTreeSet<LeaseId>,
     /// Keep-alives of leases that are being revoked.
     pub(super) ending: HashMap<LeaseId, Vec<Ticket>>,
+    /// Further revocations of leases that are being revoked.
+    pub(super) revoking: HashMap<LeaseId, Vec<Ticket>>,
     /// Who waits for an entry of group 0 to be applied, in the order of proposing.
     pub(super) proposed: VecDeque<Waiter>,
     pub(super) operations: BTreeMap<HoldId, Operation>,
@@ -117,8 +130,8 @@ pub(super) enum Then {
     Answer(Answer),
     /// A lease is alive.
     Granted { id: LeaseId, ttl: i64 },
-    /// A lease is gone; its answer leaves by the operation's own rule when it had keys.
-    Revoked { id: LeaseId, answer: bool },
+    /// A lease is gone, and its keys with it at this revision, if it had any.
+    Revoked { id: LeaseId, revision: Option<Revision> },
     /// A compaction took effect.
     Compacted { compaction: Compaction, physical: bool, hash: Option<CompactionHash> },
     /// A compaction that nobody asked for took effect.
@@ -156,6 +169,7 @@ impl Chief {
             lessor: Lessor::default(),
             granting: BTreeSet::new(),
             ending: HashMap::new(),
+            revoking: HashMap::new(),
             proposed: VecDeque::new(),
             operations: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -255,7 +269,7 @@ impl Chief {
 
     /// An answer that rests on what group 0 and the shards are at now (rule 3).
     pub(super) fn answer_by_state(&self, reign: &Reign, ticket: Ticket, answer: Answer, actions: &mut Vec<Action>) {
-        self.answer(ticket, Leave::Stable(reign.after()), answer, actions);
+        actions.push(Action::AnswerByState { ticket, revision: reign.after(), answer });
     }
 
     pub(super) fn to_core_of(&self, group: GroupId, message: CoreMessage, actions: &mut Vec<Action>) {

@@ -20,8 +20,12 @@ impl Chief {
     }
 
     pub(super) fn lease_revoke(&mut self, reign: &Reign, ticket: Ticket, id: LeaseId, actions: &mut Vec<Action>) {
-        if !self.lessor.has(id) || self.lessor.is_revoking(id) {
+        if !self.lessor.has(id) {
             return self.answer_by_state(reign, ticket, Answer::Refused(Refusal::LeaseNotFound), actions);
+        }
+        if self.lessor.is_revoking(id) {
+            // It is there until its revocation is stable.
+            return self.revoking.entry(id).or_default().push(ticket);
         }
         self.lessor.set_revoking(id, true);
         self.revoke(vec![id], Some(ticket), actions);
@@ -69,9 +73,12 @@ impl Chief {
         }
     }
 
-    /// A lease is gone: keep-alives that met its end are answered.
+    /// A lease is gone: keep-alives and revocations that met its end are answered.
     pub(super) fn revoked(&mut self, id: LeaseId, actions: &mut Vec<Action>) {
         self.lessor.remove(id);
+        for ticket in self.revoking.remove(&id).unwrap_or_default() {
+            self.answer_now(ticket, Answer::Refused(Refusal::LeaseNotFound), actions);
+        }
         for ticket in self.ending.remove(&id).unwrap_or_default() {
             self.answer_now(ticket, Answer::Renewed { id, ttl: 0 }, actions);
         }

@@ -113,10 +113,11 @@ impl Chief {
                 }
             }
             Then::Granted { id, ttl } => self.granted(now, id, ttl, ticket, actions),
-            Then::Revoked { id, answer } => {
+            Then::Revoked { id, revision } => {
                 self.revoked(id, actions);
-                if let Some(ticket) = ticket.filter(|_| answer) {
-                    let revision = self.reign.as_ref().map_or(Revision::ZERO, |r| r.stable());
+                if let Some(ticket) = ticket {
+                    let stable = self.reign.as_ref().map_or(Revision::ZERO, |r| r.stable());
+                    let revision = revision.unwrap_or(stable);
                     self.answer_now(ticket, Answer::Revoked { revision }, actions);
                 }
             }

@@ -140,10 +140,11 @@ impl Chief {
         }
     }
 
-    /// A queued operation that nobody waits for any more is dropped.
+    /// A queued write that nobody waits for any more is dropped. A revocation is not: its lease counts as being revoked.
     pub fn cancel(&mut self, ticket: Ticket, actions: &mut Vec<Action>) {
         let before = self.queue.len();
-        self.queue.retain(|operation| operation.ticket != Some(ticket));
+        let is_dropped = |o: &Operation| o.ticket == Some(ticket) && matches!(*o.purpose, HoldPurpose::Txn(_));
+        self.queue.retain(|operation| !is_dropped(operation));
         if self.queue.len() < before {
             self.answer_now(ticket, Answer::Refused(Refusal::Cancelled), actions);
         }
@@ -245,7 +246,7 @@ impl Chief {
             let payload = Payload::Meta(MetaEffect::LeaseRevoke { id });
             let written = attached(operation, place);
             if written.is_empty() {
-                let then = Then::Revoked { id, answer: true };
+                let then = Then::Revoked { id, revision: None };
                 self.propose(reign, payload, operation.ticket, then, actions);
                 continue;
             }
@@ -255,11 +256,8 @@ impl Chief {
             self.commit(operation, revision, written, participants, &decision, false, actions);
             // Group 0 is this thread's: its part is in its log and its slot at once.
             reign.adopt(Owner::Group(GroupId::META), revision);
-            let then = Then::Revoked { id, answer: false };
-            self.propose_marked(Mark::Revision { revision, participants }, payload, None, then, actions);
-            if let Some(ticket) = operation.ticket {
-                self.answer(ticket, Leave::Stable(revision), Answer::Revoked { revision }, actions);
-            }
+            let then = Then::Revoked { id, revision: Some(revision) };
+            self.propose_marked(Mark::Revision { revision, participants }, payload, operation.ticket, then, actions);
         }
         self.release(operation, operation.groups, actions);
     }
@@ -343,7 +341,8 @@ impl Chief {
                 self.answer_now(ticket, Answer::Refused(Refusal::LeaderChanged), actions);
             }
         }
-        for ticket in std::mem::take(&mut self.ending).into_values().flatten() {
+        let revoking = std::mem::take(&mut self.revoking);
+        for ticket in std::mem::take(&mut self.ending).into_values().chain(revoking.into_values()).flatten() {
             self.answer_now(ticket, Answer::Refused(Refusal::LeaderChanged), actions);
         }
         for (_, ticket) in std::mem::take(&mut self.physical) {

@@ -45,6 +45,7 @@ impl Chief {
             CoreMessage::Held { id, group, facts } => self.held(id, group, facts, actions),
             CoreMessage::Evaluated { id, group, part } => self.evaluated(id, group, part, actions),
             CoreMessage::Adopted { id, group, revision, answers } => self.adopted(id, group, revision, answers, actions),
+            CoreMessage::AskLeases(core) => actions.push(Action::TellLeases(core)),
             CoreMessage::Sliced { group, revision } => self.group_sliced(group, revision, actions),
             other => unreachable!("{other:?} is for a shard's core"),
         }

@@ -1,6 +1,6 @@
 //! Core 0: what the chief asks for is carried out, and what concerns it is passed to it.
 
-use crate::base::{GroupId, Term};
+use crate::base::{GroupId, Index, Term};
 use crate::coordinator::{Action, Chief};
 use crate::group::{Applied, Machine};
 use crate::state::MetaState;
@@ -9,6 +9,7 @@ use super::core::{Core, Shard};
 use super::effects::Effect;
 use super::events::CoreMessage;
 use super::messages::{Answer, Leave, Order, Refusal, Ticket};
+use super::writes::leave_without_revision;
 
 impl Core {
     /// Sets the election going; the first thing that happens to core 0.
@@ -66,9 +67,19 @@ impl Core {
         }
     }
 
+    /// The last entry of group 0, stable or not.
+    fn meta_last(&self) -> Index {
+        self.shards[0].replica.raft.log().last().index
+    }
+
     fn carry_out(&mut self, action: Action, effects: &mut Vec<Effect>) {
         match action {
             Action::Effect(effect) => effects.push(effect),
+            Action::AnswerByState { ticket, revision, answer } => {
+                let leave = leave_without_revision(revision, Some(self.meta_last()));
+                self.answer(ticket, leave, answer, effects);
+            }
+            Action::TellLeases(core) => effects.push(Effect::ToCore(core, CoreMessage::LeasesTold(self.meta_last()))),
             Action::Serve(revision) => self.serves = Some(revision),
             Action::PersistVote { term, vote } => self.log.append_vote(term, vote),
             Action::Propose { mark, payload } => {

@@ -62,6 +62,8 @@ pub struct Core {
     /// Whether this core has applied up to its barriers: from then on requests are evaluated.
     pub(super) serving: bool,
     pub(super) live: HashSet<LeaseId>,
+    /// What asked core 0 about leases, in the order of asking.
+    pub(super) asked_leases: VecDeque<AskedLeases>,
     pub(super) known_stable: Revision,
     /// Election, coordinator and group 0's part; on core 0 alone.
     pub(super) chief: Option<Box<Chief>>,
@@ -127,6 +129,14 @@ pub(super) struct QueuedWrite {
     pub(super) memo: Memo,
     /// Whether it is evaluated with the previous values of its events; decided once, as what is in the memo depends on it.
     pub(super) with_prev: Option<bool>,
+    /// It named a lease that was not known, and core 0 has told of all there are, as of this last entry of group 0.
+    pub(super) told: Option<Index>,
+}
+
+/// What waits to hear of all leases.
+pub(super) enum AskedLeases {
+    Write(GroupId, QueuedWrite),
+    Part { id: HoldId, group: GroupId, path: Arc<Path> },
 }
 
 /// A page that is being read.
@@ -174,6 +184,7 @@ impl Core {
             reign: None,
             serving: false,
             live: HashSet::new(),
+            asked_leases: VecDeque::new(),
             known_stable,
             chief: chief.map(Box::new),
             carried: HashSet::new(),
@@ -207,7 +218,7 @@ impl Core {
         match message {
             ToCore::Write { ticket, term, group, write } => {
                 let memo = Memo::default();
-                self.write(group, QueuedWrite { ticket, term, write, memo, with_prev: None }, effects);
+                self.write(group, QueuedWrite { ticket, term, write, memo, with_prev: None, told: None }, effects);
             }
             ToCore::Read { ticket, group, read } => self.read(group, ticket, read, effects),
             ToCore::Order { ticket, term, order } => self.order(ticket, term, order, effects),
@@ -235,6 +246,7 @@ impl Core {
             CoreMessage::LeaseAlive(id) => {
                 self.live.insert(id);
             }
+            CoreMessage::LeasesTold(index) => self.leases_told(index, effects),
             CoreMessage::LeasesGone(ids) => ids.iter().for_each(|id| {
                 self.live.remove(id);
             }),
@@ -256,6 +268,7 @@ impl Core {
             | CoreMessage::Held { .. }
             | CoreMessage::Evaluated { .. }
             | CoreMessage::Adopted { .. }
+            | CoreMessage::AskLeases(_)
             | CoreMessage::Sliced { .. } => self.tell_chief(message, effects),
         }
     }

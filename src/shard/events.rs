@@ -207,6 +207,10 @@ pub enum CoreMessage {
     LeasesAre(Arc<Vec<LeaseId>>),
     /// These leases are gone.
     LeasesGone(Arc<Vec<LeaseId>>),
+    /// To core 0: a write names a lease that this core does not know.
+    AskLeases(CoreId),
+    /// To the core that asked: all leases there are have been told, as of this last entry of group 0.
+    LeasesTold(Index),
     /// A compaction is committed in group 0: append it to your groups.
     Compact {
         /// In which reign.

@@ -11,7 +11,7 @@ use crate::reign::{Owner, Reign};
 use crate::state::evaluate::{self, Memo, Operations, Part, Path, Stop};
 use crate::state::{Payload, apply, kv};
 
-use super::core::{Core, Shard, Waiting};
+use super::core::{AskedLeases, Core, Shard, Waiting};
 use super::effects::Effect;
 use super::events::{CoreMessage, Decision, Facts, HoldId, HoldPurpose, PartFacts};
 
@@ -25,6 +25,8 @@ pub(super) struct Held {
     part: Option<Part>,
     /// Whether the part was evaluated with the previous values of its events.
     with_prev: bool,
+    /// Core 0 has told of all leases there are since the part was evaluated first.
+    told: bool,
 }
 
 /// What a part is appended with.
@@ -58,7 +60,7 @@ impl Core {
             Ok(facts) => {
                 let shard = &mut self.shards[place];
                 assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
-                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None, with_prev: false });
+                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None, with_prev: false, told: false });
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
             }
         }
@@ -88,6 +90,7 @@ impl Core {
         let place = self.place(group).expect("the coordinator asks the core that hosts the group");
         let Some(held) = self.shards[place].held.as_ref().filter(|held| held.id == id) else { return };
         let Ok(reign) = self.reign_of(held.term) else { return };
+        let told = held.told;
         let purpose = held.purpose.clone();
         let HoldPurpose::Txn(txn) = &*purpose else { unreachable!("a revocation has no path") };
         let mut memo = Memo::default();
@@ -103,6 +106,9 @@ impl Core {
             Err(Stop::Fault(fault)) => {
                 return self.shards[place].wait_for(fault, Waiting::Part { id, path }, effects);
             }
+            Err(Stop::Refused { refusal: evaluate::Refusal::LeaseNotFound, .. }) if !told => {
+                return self.ask_leases(AskedLeases::Part { id, group, path }, effects);
+            }
             Err(Stop::Refused { refusal, operation }) => PartFacts::Refused(operation, refusal.into()),
             Ok(part) => {
                 let changes = part.changes().collect();
@@ -113,6 +119,14 @@ impl Core {
             }
         };
         effects.push(Effect::ToCore(CoreId(0), CoreMessage::Evaluated { id, group, part }));
+    }
+
+    /// All leases there are have been told since this part was evaluated.
+    pub(super) fn part_told(&mut self, id: HoldId, group: GroupId) {
+        let place = self.place(group).expect("a core asks for its own groups");
+        if let Some(held) = self.shards[place].held.as_mut().filter(|held| held.id == id) {
+            held.told = true;
+        }
     }
 
     /// The group's part of a decision: into its log and its slot, then the coordinator is told.

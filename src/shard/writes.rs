@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use crate::base::limits::{SLICE_BYTES_MAX, SLICE_VISITS_MAX};
 use crate::base::mutant::{self, Mutant};
-use crate::base::{GroupId, GroupSet, Mark, Revision};
+use crate::base::{CoreId, GroupId, GroupSet, Index, Mark, Revision};
 use crate::mvcc::Budget;
 use crate::reign::{Owner, Reign};
 use crate::state::evaluate::{self, Basis, Evaluated, Stop};
 use crate::state::{Payload, apply, kv};
 
 use super::answers;
-use super::core::{Core, InFlight, QueuedWrite, Shard, Waiting};
+use super::core::{AskedLeases, Core, InFlight, QueuedWrite, Shard, Waiting};
 use super::effects::Effect;
+use super::events::CoreMessage;
 use super::messages::{Answer, Event, Leave, Refusal, ToFront, Write, WriteResponse};
 
 /// How much one slice of evaluating looks at.
@@ -52,8 +53,13 @@ impl Core {
         match outcome {
             Err(Stop::Slice) => unreachable!("slices have been gone through"),
             Err(Stop::Fault(fault)) => self.shards[place].wait_for(fault, Waiting::Write(write), effects),
+            Err(Stop::Refused { refusal: evaluate::Refusal::LeaseNotFound, .. })
+                if write.told.is_none() && !mutant::on(Mutant::LeaseNotAsked) =>
+            {
+                self.ask_leases(AskedLeases::Write(self.shards[place].id(), write), effects);
+            }
             Err(Stop::Refused { refusal, .. }) => {
-                let leave = leave_without_revision(&reign);
+                let leave = leave_without_revision(reign.after(), write.told);
                 self.answer(write.ticket, leave, Answer::Refused(refusal.into()), effects);
             }
             Ok(evaluated) if evaluated.changes == 0 => {
@@ -104,6 +110,23 @@ impl Core {
             event_prevs,
             budget: SLICE,
         })
+    }
+
+    /// A lease that this core does not know may be on its way here: core 0's answer comes behind all that it told before, and what
+    /// waits for it is evaluated again. Only then is the lease not there.
+    pub(super) fn ask_leases(&mut self, what: AskedLeases, effects: &mut Vec<Effect>) {
+        self.asked_leases.push_back(what);
+        effects.push(Effect::ToCore(CoreId(0), CoreMessage::AskLeases(self.id)));
+    }
+
+    pub(super) fn leases_told(&mut self, meta: Index, effects: &mut Vec<Effect>) {
+        match self.asked_leases.pop_front().expect("core 0 answers what was asked, in its order") {
+            AskedLeases::Write(group, write) => self.write(group, QueuedWrite { told: Some(meta), ..write }, effects),
+            AskedLeases::Part { id, group, path } => {
+                self.part_told(id, group);
+                self.evaluate_part(id, group, path, effects);
+            }
+        }
     }
 
     pub(super) fn refuse(&self, write: &QueuedWrite, refusal: Refusal, effects: &mut Vec<Effect>) {
@@ -166,9 +189,13 @@ impl Core {
     }
 }
 
-/// Answers without a revision wait until everything they may rest on is stable (rule 3).
-pub(super) fn leave_without_revision(reign: &Reign) -> Leave {
-    Leave::Stable(reign.after())
+/// Answers without a revision wait until everything they may rest on is stable: `meta` is the last entry of group 0, for what rests
+/// on its state (rule 3).
+pub(super) fn leave_without_revision(revision: Revision, meta: Option<Index>) -> Leave {
+    match meta.filter(|_| !mutant::on(Mutant::MetaNotAwaited)) {
+        Some(index) => Leave::StableAndMeta(revision, index),
+        None => Leave::Stable(revision),
+    }
 }
 
 impl Shard {

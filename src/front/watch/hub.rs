@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::base::limits::{REQUEST_OVERHEAD_BYTES, WATCH_STREAM_BYTES_MAX};
+use crate::base::mutant::{self, Mutant};
 use crate::base::{GroupId, KeyRange, Revision, Term};
 use crate::front::call::CallId;
 use crate::front::front::{Front, FrontEffect};
@@ -242,7 +243,7 @@ impl Front {
     /// A reign begins that opened at this revision: what was there before did not come as events, and is read from the store.
     pub(in crate::front) fn hub_begin(&mut self, opened_at: Revision) {
         let from = self.hub.released.next();
-        if opened_at < from {
+        if opened_at < from || mutant::on(Mutant::HubNotBegun) {
             return;
         }
         self.hub.drain(opened_at);
