@@ -108,6 +108,8 @@ pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
 // metrics
+/// A busy executor looks this often at what it has under way, for /metrics; one that parks does so each time.
+pub const METRICS_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
 /// Versions of clients' APIs that are counted apart; all further ones are counted together.
 pub const CLIENT_VERSIONS_MAX: usize = 16;
 

@@ -69,6 +69,17 @@ pub struct ChiefParts {
     pub auto_compaction: AutoCompaction,
 }
 
+/// What the chief has counted since the start, for /metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ChiefFigures {
+    /// Leases that ran out.
+    pub leases_expired: u64,
+    /// Leaders that there have been.
+    pub leader_changes: u64,
+    /// Compactions that every group has finished.
+    pub compactions: u64,
+}
+
 /// Election, coordinator, leases.
 pub struct Chief {
     pub(super) layout: Layout,
@@ -108,6 +119,7 @@ pub struct Chief {
     /// The last compaction of this reign, until every group has it on disk.
     pub(super) finishing: Option<Revision>,
     pub(super) auto_compactor: AutoCompactor,
+    pub(super) figures: ChiefFigures,
     pub(super) next_scan: Instant,
 }
 
@@ -183,6 +195,7 @@ impl Chief {
             sliced: BTreeMap::new(),
             finishing: None,
             auto_compactor: AutoCompactor::new(auto_compaction),
+            figures: ChiefFigures::default(),
             next_scan: Instant::ZERO,
         }
     }
@@ -224,6 +237,11 @@ impl Chief {
         if self.open {
             self.auto_compact(now, actions);
         }
+    }
+
+    /// What has been counted.
+    pub fn figures(&self) -> ChiefFigures {
+        self.figures
     }
 
     /// When [`Chief::tick`] has something to do.

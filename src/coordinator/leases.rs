@@ -52,6 +52,7 @@ impl Chief {
     pub(super) fn scan_leases(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.next_scan = now + LEASE_SCAN_INTERVAL;
         let ended = self.lessor.take_expired(now, LEASES_EXPIRED_PER_SCAN_MAX);
+        self.figures.leases_expired += ended.len() as u64;
         if !ended.is_empty() {
             self.revoke(ended, None, actions);
         }

@@ -157,6 +157,7 @@ impl Chief {
     fn answer_physical(&mut self, actions: &mut Vec<Action>) {
         let done = self.data_groups().map(|g| self.sliced.get(&g).copied().unwrap_or_default()).min().unwrap_or_default();
         if let Some(revision) = self.finishing.take_if(|revision| *revision <= done) {
+            self.figures.compactions += 1;
             tracing::info!("compact-revision" = revision.get(), "finished scheduled compaction");
         }
         for (revision, ticket) in std::mem::take(&mut self.physical) {

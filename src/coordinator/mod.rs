@@ -19,4 +19,4 @@ mod meta;
 mod operations;
 mod takeover;
 
-pub use chief::{Action, Chief, ChiefParts};
+pub use chief::{Action, Chief, ChiefFigures, ChiefParts};

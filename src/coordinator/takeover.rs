@@ -90,6 +90,7 @@ impl Chief {
                     self.to_cores(&CoreMessage::Open(reign), actions);
                 }
                 ElectionEffect::LeaderIs { term, leader } => {
+                    self.figures.leader_changes += u64::from(leader.is_some());
                     tracing::info!(term = term.get(), leader = leader.map_or(0, |m| m.get()), "raft leader changed");
                 }
                 ElectionEffect::ReadsConfirmed(_) | ElectionEffect::ReadsRefused(_) => {}

@@ -52,6 +52,19 @@ pub enum FrontEffect {
     ToCore(CoreId, ToCore),
 }
 
+/// What a front has answered since the start, for metrics: operations, those in transactions counted one by one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Ranges; a stream is one.
+    pub ranges: u64,
+    /// Deletes.
+    pub deletes: u64,
+    /// Transactions of more than one operation.
+    pub txns: u64,
+    /// Events sent to watches.
+    pub events: u64,
+}
+
 /// How much a front has under way, for metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Load {
@@ -65,6 +78,8 @@ pub struct Load {
     pub watchers: usize,
     /// Watches that read from the store, or wait to.
     pub slow_watchers: usize,
+    /// Events that are not stable yet.
+    pub pending_events: usize,
 }
 
 /// Why a call does not begin.
@@ -98,6 +113,7 @@ pub struct Front {
     pub(super) alarms: Arc<Vec<pb::AlarmMember>>,
     pub(super) prng: Prng,
     pub(super) effects: Vec<FrontEffect>,
+    pub(super) counts: Counts,
     /// What the pump said last is stable.
     pub(super) stable: Revision,
     /// Calls that wait for a reign, in order of arrival.
@@ -126,6 +142,7 @@ impl Front {
             alarms: Arc::default(),
             prng: Prng::new(config.seed),
             effects: Vec::new(),
+            counts: Counts::default(),
             parked: VecDeque::new(),
             parked_bytes: 0,
             led: false,
@@ -374,7 +391,19 @@ impl Front {
     /// How much is under way.
     pub fn load(&self) -> Load {
         let (watch_streams, watchers, slow_watchers) = self.hub.load();
-        Load { calls: self.calls.len(), asked: self.tickets.len(), watch_streams, watchers, slow_watchers }
+        Load {
+            calls: self.calls.len(),
+            asked: self.tickets.len(),
+            watch_streams,
+            watchers,
+            slow_watchers,
+            pending_events: self.hub.pending(),
+        }
+    }
+
+    /// What has been answered.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// What may be shown now; loaded before the queues from the cores are drained, and then given to [`Front::advance`] (rule 13).
@@ -386,6 +415,11 @@ impl Front {
     #[must_use]
     pub fn may_park(&self) -> bool {
         self.shared.may_park(self.waiting_for())
+    }
+
+    /// What may be shown, as it was loaded last.
+    pub fn stable(&self) -> Revision {
+        self.stable
     }
 
     /// Whether there is a reign to serve in.

@@ -187,6 +187,7 @@ impl Front {
         let Answer::Write { revision, response } = answer else { unreachable!("a write is answered as one") };
         let header = self.header(revision);
         let response = if matches!(kind, WriteKind::Txn) { response } else { alone(response) };
+        self.counts.deletes += u64::from(matches!(kind, WriteKind::Delete(_)));
         match (kind, response) {
             (WriteKind::Put, WriteResponse::Put { prev }) => {
                 self.reply(id, encode::put_response(&header, prev.as_ref()));

@@ -97,6 +97,7 @@ impl Front {
 
     fn range_read(&mut self, id: CallId, revision: Revision, mut outcomes: impl Iterator<Item = Outcome>) {
         let outcome = outcomes.next().expect("a range is one job");
+        self.counts.ranges += 1;
         let header = self.header(revision);
         let message = encode::range_response(Some(&header), &outcome.kvs, outcome.more, outcome.count as i64);
         self.reply(id, message);

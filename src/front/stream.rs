@@ -56,6 +56,7 @@ impl Front {
         let job = RangeJob::new(first, at, &self.config.layout);
         self.free_for(&job)?;
         self.no_limit(id);
+        self.counts.ranges += 1;
         let stage = Stage::Chunk(job);
         let stream = Box::new(RangeStream { request, current, at, total, count: 0, chunk, stage, buffered: 0 });
         self.stream_on(id, stream);

@@ -145,7 +145,9 @@ impl Front {
         succeeded: bool,
         outcomes: impl Iterator<Item = Outcome>,
     ) {
-        let responses = outcomes.map(|o| wrap(Response::ResponseRange(range_response(o, revision)))).collect();
+        let responses: Vec<_> = outcomes.map(|o| wrap(Response::ResponseRange(range_response(o, revision)))).collect();
+        self.counts.ranges += responses.len() as u64;
+        self.counts.txns += u64::from(responses.len() > 1);
         let header = Some(self.header(revision));
         self.reply(id, frame(&pb::TxnResponse { header, succeeded, responses }));
     }
@@ -187,11 +189,47 @@ impl Front {
         responses: Vec<OpResponse>,
         mut outcomes: impl Iterator<Item = Outcome>,
     ) {
+        self.count(&responses);
         let before = if changes(&responses) { Revision(revision.0 - 1) } else { revision };
         let mut assembly = Assembly { at: before, changed: revision, outcomes: &mut outcomes };
         let responses = assembly.responses(responses);
         let header = Some(self.header(revision));
         self.reply(id, frame(&pb::TxnResponse { header, succeeded, responses }));
+    }
+
+    fn count(&mut self, responses: &[OpResponse]) {
+        let done = Operations::of(responses);
+        self.counts.ranges += done.ranges;
+        self.counts.deletes += done.deletes;
+        self.counts.txns += u64::from(done.ranges + done.deletes + done.puts > 1);
+    }
+}
+
+/// How many operations a txn did, those of nested ones included.
+#[derive(Default)]
+struct Operations {
+    ranges: u64,
+    puts: u64,
+    deletes: u64,
+}
+
+impl Operations {
+    fn of(responses: &[OpResponse]) -> Operations {
+        let mut sum = Operations::default();
+        for response in responses {
+            match response {
+                OpResponse::Range(_) | OpResponse::ReadRange { .. } => sum.ranges += 1,
+                OpResponse::ReadDelete { .. } | OpResponse::Done(WriteResponse::Delete { .. }) => sum.deletes += 1,
+                OpResponse::ReadPrevious { .. } | OpResponse::Done(WriteResponse::Put { .. }) => sum.puts += 1,
+                OpResponse::Done(WriteResponse::Txn { responses, .. }) => {
+                    let nested = Operations::of(responses);
+                    sum.ranges += nested.ranges;
+                    sum.puts += nested.puts;
+                    sum.deletes += nested.deletes;
+                }
+            }
+        }
+        sum
     }
 }
 

@@ -1,11 +1,10 @@
 //! The cells of one core: one writer, any number of readers.
 
 use super::buckets::{Buckets, Total, add, get};
-use super::names::{APPLY, CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST};
+use super::names::{CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, REQUEST};
 use super::rpc::{CODES, Rpc};
 use crate::base::limits::CLIENT_VERSIONS_MAX;
-use std::cell::Cell;
-use std::marker::PhantomData;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,9 +29,7 @@ struct Cells {
     counters: [AtomicU64; Counter::COUNT],
     gauges: [AtomicU64; Gauge::COUNT],
     histograms: [Buckets; Histogram::COUNT],
-    applies: [[Buckets; 2]; Operation::COUNT],
     requests: [[Buckets; 2]; Operation::COUNT],
-    ranges: [Buckets; 2],
     rpcs: [RpcCells; Rpc::COUNT],
     checks: [[AtomicU64; 2]; HealthCheck::COUNT],
     /// 1 + the outcome of the last run of each check; 0: it never ran.
@@ -49,9 +46,8 @@ pub struct ClientVersion(u8);
 /// The writing end of a core's cells. Neither `Clone` nor `Sync`: there is one writer.
 pub struct Recorder {
     cells: Arc<Cells>,
-    /// What `client_versions` holds, for this thread alone.
-    versions: Vec<String>,
-    one_thread: PhantomData<Cell<()>>,
+    /// What `client_versions` holds, for this thread alone: it also keeps the recorder from being shared.
+    versions: RefCell<Vec<String>>,
 }
 
 /// A reading end of a core's cells.
@@ -76,16 +72,14 @@ impl Recorder {
             counters: array(),
             gauges: array(),
             histograms: array(),
-            applies: array(),
             requests: array(),
-            ranges: array(),
             rpcs: array(),
             checks: array(),
             last_checks: array(),
             clients: array(),
             client_versions: Mutex::new(versions.clone()),
         };
-        Recorder { cells: Arc::new(cells), versions, one_thread: PhantomData }
+        Recorder { cells: Arc::new(cells), versions: RefCell::new(versions) }
     }
 
     /// A reading end, for whoever answers /metrics.
@@ -99,24 +93,18 @@ impl Recorder {
         add(&self.cells.counters[counter.place()], n);
     }
 
+    /// Sets this core's part of a counter to what is counted elsewhere, where it only rises.
+    #[inline]
+    pub fn set_total(&self, counter: Counter, total: u64) {
+        let cell = &self.cells.counters[counter.place()];
+        debug_assert!(get(cell) <= total, "{counter:?} would fall");
+        cell.store(total, Ordering::Relaxed);
+    }
+
     /// Sets this core's part of a gauge.
     #[inline]
     pub fn set(&self, gauge: Gauge, value: u64) {
         self.cells.gauges[gauge.place()].store(value, Ordering::Relaxed);
-    }
-
-    /// Raises this core's part of a gauge.
-    #[inline]
-    pub fn raise(&self, gauge: Gauge, by: u64) {
-        add(&self.cells.gauges[gauge.place()], by);
-    }
-
-    /// Lowers this core's part of a gauge.
-    #[inline]
-    pub fn lower(&self, gauge: Gauge, by: u64) {
-        let cell = &self.cells.gauges[gauge.place()];
-        debug_assert!(get(cell) >= by, "{gauge:?} would fall below 0");
-        cell.store(get(cell).saturating_sub(by), Ordering::Relaxed);
     }
 
     /// Takes in a duration.
@@ -133,22 +121,10 @@ impl Recorder {
         self.cells.histograms[histogram.place()].observe(histogram.row().scale, seconds);
     }
 
-    /// An operation was evaluated or applied.
-    #[inline]
-    pub fn applied(&self, operation: Operation, success: bool, took: Duration) {
-        self.cells.applies[operation.place()][usize::from(success)].observe(APPLY.scale, nanos(took));
-    }
-
     /// A request was answered.
     #[inline]
     pub fn answered(&self, operation: Operation, success: bool, took: Duration) {
         self.cells.requests[operation.place()][usize::from(success)].observe(REQUEST.scale, nanos(took));
-    }
-
-    /// A range request was evaluated.
-    #[inline]
-    pub fn ranged(&self, success: bool, took: Duration) {
-        self.cells.ranges[usize::from(success)].observe(RANGE.scale, nanos(took));
     }
 
     /// A call has begun.
@@ -185,14 +161,15 @@ impl Recorder {
 
     /// The place of a client's version (its metadata `client-api-version`; empty: it told none).
     /// The first [`CLIENT_VERSIONS_MAX`] get places of their own, all others share one.
-    pub fn client_version(&mut self, version: &str) -> ClientVersion {
+    pub fn client_version(&self, version: &str) -> ClientVersion {
         let version = if version.is_empty() { VERSION_UNKNOWN } else { version };
-        let place = match self.versions.iter().position(|v| v == version) {
+        let mut known = self.versions.borrow_mut();
+        let place = match known.iter().position(|v| v == version) {
             Some(place) => place,
-            None if self.versions.len() < CLIENT_VERSIONS_MAX => {
-                self.versions.push(version.to_owned());
+            None if known.len() < CLIENT_VERSIONS_MAX => {
+                known.push(version.to_owned());
                 versions(&self.cells).push(version.to_owned());
-                self.versions.len() - 1
+                known.len() - 1
             }
             None => CLIENT_VERSIONS_MAX,
         };
@@ -245,16 +222,8 @@ impl Sums<'_> {
         self.total(|c| &c.histograms[histogram.place()])
     }
 
-    pub(super) fn applies(&self, operation: Operation, success: bool) -> Total {
-        self.total(|c| &c.applies[operation.place()][usize::from(success)])
-    }
-
     pub(super) fn requests(&self, operation: Operation, success: bool) -> Total {
         self.total(|c| &c.requests[operation.place()][usize::from(success)])
-    }
-
-    pub(super) fn ranges(&self, success: bool) -> Total {
-        self.total(|c| &c.ranges[usize::from(success)])
     }
 
     pub(super) fn started(&self, rpc: Rpc) -> u64 {

@@ -26,7 +26,7 @@ mod rpc;
 pub use cells::{ClientVersion, Reader, Recorder};
 pub use figures::{MemberFigures, ProcessFigures};
 pub use names::{CallKind, Counter, Gauge, HealthCheck, Histogram, Operation};
-pub use render::{CONTENT_TYPE, render};
+pub use render::render;
 pub use rpc::{CODES, Rpc};
 
 #[cfg(test)]

@@ -75,11 +75,11 @@ const fn rising_gauge(name: &'static str, help: &'static str) -> CounterRow {
 table! {
     /// What only rises.
     Counter (CounterRow):
-    /// Range requests evaluated, those in transactions counted one by one.
+    /// Range requests evaluated, those in transactions counted one by one, a stream as one.
     Ranges = counter("etcd_mvcc_range_total", "Range operations evaluated by this member."),
     /// Puts evaluated, those in transactions too.
     Puts = counter("etcd_mvcc_put_total", "Put operations evaluated by this member."),
-    /// Deletes evaluated, those in transactions too: operations, not keys. A revoked lease counts one for each of its keys.
+    /// Deletes evaluated, those in transactions too: operations, not keys. What goes with a lease is not among them.
     Deletes = counter("etcd_mvcc_delete_total", "Delete operations evaluated by this member."),
     /// Transactions with more than one operation.
     Txns = counter("etcd_mvcc_txn_total", "Transactions of more than one operation evaluated by this member."),
@@ -105,8 +105,6 @@ table! {
     ClientBytesSent = counter("etcd_network_client_grpc_sent_bytes_total", "Bytes of gRPC messages sent to clients."),
     /// Writes that were not committed in time or not at all.
     ProposalsFailed = counter("etcd_server_proposals_failed_total", "Proposals that failed."),
-    /// Applies that took longer than they should.
-    SlowApplies = counter("etcd_server_slow_apply_total", "Applies that took longer than 100 ms."),
     /// Changes of the leader that this member saw.
     LeaderChanges = counter("etcd_server_leader_changes_seen_total", "Changes of leader seen by this member."),
     /// Answers "healthy" of /health.
@@ -141,7 +139,7 @@ table! {
     StoreBytesInUse = sum("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the page files that are in use."),
     /// Pinned views of the store.
     ReadViews = sum("etcd_mvcc_db_open_read_transactions", "Read views that are held open."),
-    /// Events made but not yet handed to the watchers' streams.
+    /// Events that the hubs hold: made, and not yet stable.
     PendingEvents = sum("etcd_debugging_mvcc_pending_events_total", "Events that wait to be sent."),
     /// Watchers that catch up from the store.
     SlowWatchers = sum("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are behind and read from the store."),
@@ -155,8 +153,6 @@ table! {
     ProposalsApplied = sum("etcd_server_proposals_applied_total", "Applied log entries, all groups together."),
     /// Writes that wait for a quorum.
     ProposalsPending = sum("etcd_server_proposals_pending", "Proposals that wait to be committed."),
-    /// 1 while pages are moved to shorten the file.
-    Defragmenting = max("etcd_disk_defrag_inflight", "1 while a defragmentation moves pages, else 0."),
     /// When the last compaction ended, in Unix seconds; 0 before the first of this run.
     LastCompaction = max("etcd_debugging_mvcc_db_compaction_last", "Unix time of the end of the last compaction of this run."),
 }
@@ -182,14 +178,9 @@ pub(super) struct Scale {
 /// The most bounds of a histogram.
 pub(super) const BOUNDS_MAX: usize = 24;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-const NANOS_PER_MILLI: u64 = 1_000_000;
 
 const fn seconds(name: &'static str, first_nanos: u64, bounds: usize, help: &'static str) -> HistogramRow {
     HistogramRow { name, help, scale: Scale { first: first_nanos, bounds, per_unit: NANOS_PER_SECOND } }
-}
-
-const fn millis(name: &'static str, first: u64, bounds: usize, help: &'static str) -> HistogramRow {
-    HistogramRow { name, help, scale: Scale { first: first * NANOS_PER_MILLI, bounds, per_unit: NANOS_PER_MILLI } }
 }
 
 const fn plain(name: &'static str, first: u64, bounds: usize, help: &'static str) -> HistogramRow {
@@ -203,23 +194,14 @@ table! {
     WalFsync = seconds("etcd_disk_wal_fsync_duration_seconds", 1_000_000, 14, "Durable writes of the write-ahead log."),
     /// A checkpoint, from its first write to the end of its meta page's.
     BackendCommit = seconds("etcd_disk_backend_commit_duration_seconds", 1_000_000, 14, "Checkpoints of the page stores."),
-    /// A defragmentation, from its request to the end of its last slice.
-    BackendDefrag = seconds("etcd_disk_backend_defrag_duration_seconds", 100_000_000, 13, "Defragmentations of the page stores."),
     /// A Hash request.
     Hash = seconds("etcd_mvcc_hash_duration_seconds", 10_000_000, 15, "Hashes of the whole store."),
     /// A HashKV request.
     HashRevision = seconds("etcd_mvcc_hash_rev_duration_seconds", 10_000_000, 15, "Hashes of the store at a revision."),
     /// The TTL of a granted lease, in seconds (not a duration that was measured).
     LeaseTtl = plain("etcd_debugging_lease_ttl_total", 1, 24, "TTLs of granted leases, in seconds."),
-    /// A slice of a compaction, in which the core does nothing else.
-    CompactionPause = millis("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", 1, 13, "Slices of compactions."),
-    /// A compaction, from its first slice to the end of its last.
-    CompactionTotal = millis("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", 100, 14, "Whole compactions."),
 }
 
-/// etcd's histogram of applies: what and whether it succeeded.
-pub(super) const APPLY: HistogramRow =
-    seconds("etcd_server_apply_duration_seconds", 100_000, 20, "Evaluations and applies, by operation.");
 /// etcd's histogram of whole requests.
 pub(super) const REQUEST: HistogramRow = seconds(
     "etcd_server_request_duration_seconds",
@@ -227,16 +209,12 @@ pub(super) const REQUEST: HistogramRow = seconds(
     14,
     "Requests from their arrival to their answer, by operation.",
 );
-/// etcd's histogram of ranges.
-pub(super) const RANGE: HistogramRow = seconds("etcd_server_range_duration_seconds", 100_000, 20, "Range requests.");
 
 table! {
-    /// What is evaluated and applied, by etcd's words.
+    /// What is asked for, by etcd's words.
     Operation (&'static str):
-    /// A range, or a transaction of ranges only.
+    /// A range.
     Range = "Range",
-    /// A transaction that only reads (of whole requests only).
-    ReadonlyTxn = "ReadonlyTxn",
     /// A put.
     Put = "Put",
     /// A range delete.

@@ -3,11 +3,8 @@
 use super::cells::{Reader, Sums};
 use super::family::{Family, join};
 use super::figures::{MemberFigures, ProcessFigures};
-use super::names::{APPLY, Counter, Gauge, HealthCheck, Histogram, HistogramRow, Operation, RANGE, REQUEST, Type};
+use super::names::{Counter, Gauge, HealthCheck, Histogram, Operation, REQUEST, Type};
 use super::rpc::{CODES, ROWS, Rpc};
-
-/// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Writes everything: the sums over the cores, and the figures of the moment.
 pub fn render(cores: &[Reader], member: &MemberFigures, process: &ProcessFigures) -> String {
@@ -37,39 +34,21 @@ fn durations(families: &mut Vec<Family>, sums: &Sums) {
     for histogram in Histogram::ALL {
         families.push(Family::of_histogram(histogram.row(), &sums.histogram(*histogram)));
     }
-    let family = |row: &HistogramRow| Family::new(row.name, Type::Histogram, row.help);
-    let (mut applies, mut requests, mut ranges) = (family(&APPLY), family(&REQUEST), family(&RANGE));
+    let mut requests = Family::new(REQUEST.name, Type::Histogram, REQUEST.help);
     let mut operations: Vec<Operation> = Operation::ALL.to_vec();
     operations.sort_by_key(|o| *o.row());
     // As in etcd, a series begins with its first observation.
-    let mut any = [false; 3];
-    for (success, word) in [(false, "false"), (true, "true")] {
-        let total = sums.ranges(success);
-        if total.count() > 0 {
-            ranges.histogram(RANGE.scale, &[("success", word)], &total);
-            any[2] = true;
-        }
-    }
-    for operation in &operations {
-        for (success, word) in [(false, "false"), (true, "true")] {
-            let total = sums.applies(*operation, success);
-            if total.count() > 0 {
-                let labels = [("op", *operation.row()), ("success", word), ("version", "v3")];
-                applies.histogram(APPLY.scale, &labels, &total);
-                any[0] = true;
-            }
-        }
-    }
+    let mut any = false;
     for (success, word) in [(false, "false"), (true, "true")] {
         for operation in &operations {
             let total = sums.requests(*operation, success);
             if total.count() > 0 {
                 requests.histogram(REQUEST.scale, &[("success", word), ("type", *operation.row())], &total);
-                any[1] = true;
+                any = true;
             }
         }
     }
-    families.extend([applies, requests, ranges].into_iter().zip(any).filter_map(|(f, any)| any.then_some(f)));
+    families.extend(any.then_some(requests));
 }
 
 /// grpc-prometheus' four families, every series from the start, and etcd's count by client version.

@@ -182,6 +182,11 @@ impl Store {
         self.reader().len(tree)
     }
 
+    /// How many views are pinned.
+    pub fn views(&self) -> usize {
+        self.views.len()
+    }
+
     /// Pins the trees as they are now: what they reach is kept until [`Store::unpin`].
     pub fn pin(&mut self) -> ViewId {
         assert!(self.views.len() < VIEWS_MAX, "too many read views");

@@ -1,12 +1,14 @@
 //! The calls of an executor's front: events from the transport in, messages and statuses out.
 
+use std::rc::Rc;
 use std::task::Context;
 
 use crate::base::Instant;
-use crate::front::{CallOptions, Front, FrontEffect};
+use crate::front::{CallOptions, Front, FrontEffect, MESSAGE_PREFIX_BYTES};
 use crate::rpc::{Incoming, Port};
 
 use super::internal::Internal;
+use super::metering::Metering;
 use super::queues::Bell;
 
 /// The front's side of its executor's port.
@@ -14,14 +16,15 @@ pub struct Calls {
     port: Port,
     bell: Bell,
     internal: Internal,
+    metering: Rc<Metering>,
     shut_down: Box<dyn Fn()>,
     incoming: Vec<Incoming>,
 }
 
 impl Calls {
     /// `shut_down` begins the end of all connections.
-    pub fn new(port: Port, bell: Bell, internal: Internal, shut_down: impl Fn() + 'static) -> Calls {
-        Calls { port, bell, internal, shut_down: Box::new(shut_down), incoming: Vec::new() }
+    pub fn new(port: Port, bell: Bell, internal: Internal, metering: Rc<Metering>, shut_down: impl Fn() + 'static) -> Calls {
+        Calls { port, bell, internal, metering, shut_down: Box::new(shut_down), incoming: Vec::new() }
     }
 
     /// Hands everything that came in to the front; the bell rings at the next event.
@@ -36,14 +39,21 @@ impl Calls {
             for incoming in self.incoming.drain(..) {
                 match incoming {
                     Incoming::Open { call, method, options, message } => {
+                        self.metering.opened(now, call, method, &options, message.as_ref().map(|m| m.len()));
                         front.open(now, call, method, options);
                         if let Some(message) = message {
                             front.message(now, call, message);
                         }
                     }
-                    Incoming::Message { call, message } => front.message(now, call, message),
+                    Incoming::Message { call, message } => {
+                        self.metering.received(call, message.len());
+                        front.message(now, call, message);
+                    }
                     Incoming::HalfClose { call } => front.half_close(now, call),
-                    Incoming::Cancel { call } => front.cancel(call),
+                    Incoming::Cancel { call } => {
+                        self.metering.cancelled(call);
+                        front.cancel(call);
+                    }
                     Incoming::Sent { call, bytes } => front.sent(call, bytes),
                 }
             }
@@ -51,7 +61,7 @@ impl Calls {
     }
 
     /// Sends what the front says; gives back what is not for the transport.
-    pub fn send(&self, effect: FrontEffect) -> Option<FrontEffect> {
+    pub fn send(&self, now: Instant, effect: FrontEffect) -> Option<FrontEffect> {
         match effect {
             FrontEffect::Send { call, message } if Internal::owns(call) => self.internal.message(call, &message),
             FrontEffect::SendShared { call, head, body } if Internal::owns(call) => {
@@ -59,12 +69,19 @@ impl Calls {
                 self.internal.message(call, &body);
             }
             FrontEffect::Finish { call, status } if Internal::owns(call) => self.internal.finish(call, status),
-            FrontEffect::Send { call, message } => self.port.send(call, message),
+            FrontEffect::Send { call, message } => {
+                self.metering.sent(call, message.len() - MESSAGE_PREFIX_BYTES);
+                self.port.send(call, message);
+            }
             FrontEffect::SendShared { call, head, body } => {
+                self.metering.sent(call, head.len() + body.len() - MESSAGE_PREFIX_BYTES);
                 self.port.send(call, head);
                 self.port.send(call, body);
             }
-            FrontEffect::Finish { call, status } => self.port.finish(call, status),
+            FrontEffect::Finish { call, status } => {
+                self.metering.finished(now, call, &status);
+                self.port.finish(call, status);
+            }
             other @ FrontEffect::ToCore(..) => return Some(other),
         }
         None

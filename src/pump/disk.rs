@@ -13,10 +13,13 @@ use crate::pages::PageWrite;
 use crate::shard::{DiskEffect, Event};
 use crate::wal::SegmentName;
 
+use super::metering::{Measured, Metering};
+
 /// The files of one core, and where reports go.
 pub struct CoreDisk<D: Disk, T: Tasks> {
     inner: Rc<Inner<D>>,
     tasks: T,
+    metering: Rc<Metering>,
 }
 
 struct Inner<D: Disk> {
@@ -56,6 +59,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
         tasks: T,
         wal_folder: PathBuf,
         pages: HashMap<GroupId, Rc<D::File>>,
+        metering: Rc<Metering>,
         report: impl Fn(Report) + 'static,
     ) -> CoreDisk<D, T> {
         let inner = Inner {
@@ -67,7 +71,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             report: Box::new(report),
             names: RefCell::new(VecDeque::new()),
         };
-        CoreDisk { inner: Rc::new(inner), tasks }
+        CoreDisk { inner: Rc::new(inner), tasks, metering }
     }
 
     /// Begins `effect`; its report comes when it is done. What makes, renames and removes segments is done in the order in which it
@@ -88,12 +92,17 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             _ => Urgency::Prompt,
         };
         let turn = inner.turn(&effect);
+        let (work, metering, clock) = (Measured::of(&effect), self.metering.clone(), self.tasks.clone());
+        let began = clock.now();
+        metering.disk_work_begins(began, &work);
         self.tasks.spawn(urgency, async move {
             if let Some(before) = turn.before {
                 before.recv_async().await.ok();
             }
             inner.carry_out(effect).await;
             drop(turn.done);
+            let ended = clock.now();
+            metering.disk_work_ended(ended.since(began), ended, &work);
         });
     }
 }

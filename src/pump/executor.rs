@@ -12,6 +12,7 @@ use crate::shard::{Core, Effect, Event, ToFront};
 
 use super::calls::Calls;
 use super::disk::{CoreDisk, Report};
+use super::metering::Metering;
 use super::queues::{Bell, Envelope, Queues};
 
 /// What an executor is made of.
@@ -24,6 +25,8 @@ pub struct ExecutorParts<D: Disk, T: Tasks> {
     pub front: Option<(FrontId, Front, Calls)>,
     /// Its end of the queues.
     pub queues: Queues,
+    /// What is counted and measured here.
+    pub metering: Rc<Metering>,
     /// What wakes it.
     pub bell: Bell,
     /// What the disk reported.
@@ -81,7 +84,11 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             if self.is_done() {
                 return Ended::Cleanly;
             }
-            if self.has_work() || !self.may_park() {
+            let parks = !self.has_work();
+            if parks || self.parts.metering.is_due(now) {
+                self.look(now);
+            }
+            if !parks || !self.may_park() {
                 self.parts.tasks.yield_now().await;
                 continue;
             }
@@ -100,6 +107,12 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         self.drain_mailbox();
         self.run_front(now, stable);
         self.run_core(now)
+    }
+
+    fn look(&mut self, now: Instant) {
+        let core = self.parts.core.as_mut().map(|(_, core, _)| core);
+        let front = self.parts.front.as_ref().map(|(_, front, _)| front);
+        self.parts.metering.look(now, core, front);
     }
 
     fn drain_mailbox(&mut self) {
@@ -168,6 +181,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
 
     fn carry_out(&mut self) -> Result<(), String> {
         for effect in std::mem::take(&mut self.effects) {
+            self.parts.metering.effect(&effect);
             match effect {
                 Effect::ToFront(front, message) => {
                     if let Some(Envelope::ToFront(message)) =
@@ -215,8 +229,12 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
     fn take_front_effects(&mut self) {
         let Some((_, front, calls)) = &mut self.parts.front else { return };
         front.take_effects(&mut self.front_effects);
+        if self.front_effects.is_empty() {
+            return;
+        }
+        let now = self.parts.tasks.now();
         for effect in self.front_effects.drain(..) {
-            if let Some(FrontEffect::ToCore(core, message)) = calls.send(effect)
+            if let Some(FrontEffect::ToCore(core, message)) = calls.send(now, effect)
                 && let Some(Envelope::ToCore(message)) = self.parts.queues.push(Seat::Core(core), Envelope::ToCore(message))
             {
                 self.core_inbox.push_back(Event::Front(message));

@@ -16,10 +16,12 @@ mod calls;
 mod disk;
 mod executor;
 mod internal;
+mod metering;
 mod queues;
 
 pub use calls::Calls;
 pub use disk::{CoreDisk, Report};
 pub use executor::{Ended, Executor, ExecutorParts};
 pub use internal::Internal;
+pub use metering::Metering;
 pub use queues::{Batch, Bell, Envelope, Homes, Queues};

@@ -32,5 +32,5 @@ mod stream;
 mod wire;
 
 pub use connections::{Connections, Options, Stopping, accept};
-pub use port::{Incoming, Port};
+pub use port::{Incoming, Port, place};
 pub use wire::{Buffers, Wire};

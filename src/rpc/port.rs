@@ -98,7 +98,8 @@ pub struct Port(Rc<RefCell<State>>);
 const PLACE_BITS: u32 = CALLS_PER_EXECUTOR_MAX.trailing_zeros();
 const _: () = assert!(CALLS_PER_EXECUTOR_MAX.is_power_of_two());
 
-fn place(call: CallId) -> usize {
+/// The place of a call in the table of the open ones: lower than [`CALLS_PER_EXECUTOR_MAX`], and used again when the call has ended.
+pub fn place(call: CallId) -> usize {
     (call.0 & (CALLS_PER_EXECUTOR_MAX as u64 - 1)) as usize
 }
 

@@ -1,5 +1,6 @@
 //! What probes, monitoring and people ask over HTTP/1.1: answered from the board, and by reads that go the way of every client's.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,17 @@ use bytes::Bytes;
 use futures_lite::future::or;
 use prost::Message;
 
-use crate::config::{CLUSTER_VERSION, ETCD_VERSION, STORAGE_VERSION};
-use crate::front::Method;
-use crate::gateway::{self, Alarm, Endpoint, Facts, HttpRequest, HttpResponse, Read, Versions};
+use crate::base::{MemberId, Revision};
+use crate::config::{CLUSTER_VERSION, ETCD_VERSION, ETCRING_VERSION, STORAGE_VERSION};
+use crate::front::{Method, alarm_bit};
+use crate::gateway::{self, Alarm, Check, Endpoint, Facts, HttpRequest, HttpResponse, Read, Versions};
 use crate::io::Tasks;
+use crate::metrics::{self, Counter, HealthCheck, MemberFigures, Reader};
 use crate::proto::etcdserverpb as pb;
-use crate::pump::Internal;
+use crate::pump::{Internal, Metering};
 use crate::reign::Board;
+
+use super::process::read_process_figures;
 
 /// What the answers are made from.
 #[derive(Clone)]
@@ -26,6 +31,14 @@ pub struct Http<T> {
     pub tasks: T,
     /// How long a read may take.
     pub timeout: Duration,
+    /// The meters of this executor.
+    pub metering: Rc<Metering>,
+    /// What all executors have counted.
+    pub readers: Arc<[Reader]>,
+    /// This member.
+    pub member: MemberId,
+    /// --quota-backend-bytes, its default put in; negative: none.
+    pub quota_bytes: i64,
 }
 
 impl<T: Tasks> Http<T> {
@@ -42,20 +55,53 @@ impl<T: Tasks> Http<T> {
                 storage: Some(STORAGE_VERSION.to_owned()),
             }),
             Endpoint::Health { exclude, serializable } => {
-                gateway::answer_health(exclude, *serializable, &self.facts(&endpoint).await)
+                let answer = gateway::answer_health(exclude, *serializable, &self.facts(&endpoint).await);
+                let outcome = if answer.status == 200 { Counter::HealthSuccesses } else { Counter::HealthFailures };
+                self.metering.recorder().add(outcome, 1);
+                answer
             }
-            Endpoint::Checks { checks, verbose, .. } => gateway::answer_checks(checks, *verbose, &self.facts(&endpoint).await),
-            Endpoint::Metrics => HttpResponse::not_found(),
+            Endpoint::Checks { kind, checks, verbose } => {
+                let facts = self.facts(&endpoint).await;
+                for check in checks {
+                    self.metering.recorder().checked(counted(kind, *check), check.run(&facts).is_ok());
+                }
+                gateway::answer_checks(checks, *verbose, &facts)
+            }
+            Endpoint::Metrics => {
+                gateway::answer_metrics(metrics::render(&self.readers, &self.figures(), &read_process_figures()))
+            }
+        }
+    }
+
+    fn alarms(&self) -> impl Iterator<Item = (Alarm, &'static str)> {
+        let raised = self.board.alarms();
+        let kinds = [(pb::AlarmType::Nospace, Alarm::NoSpace), (pb::AlarmType::Corrupt, Alarm::Corrupt)];
+        let raised = kinds.into_iter().filter(move |(kind, _)| raised & alarm_bit(*kind) != 0);
+        raised.map(|(kind, alarm)| (alarm, kind.as_str_name()))
+    }
+
+    fn figures(&self) -> MemberFigures {
+        let leads = self.metering.leads();
+        let compacted = Some(self.board.compact_floor()).filter(|floor| *floor > Revision::ZERO);
+        MemberFigures {
+            member: self.member,
+            server_version: ETCD_VERSION,
+            cluster_version: CLUSTER_VERSION.rsplit_once('.').map_or(CLUSTER_VERSION, |(minor, _)| minor).to_owned(),
+            etcring_version: ETCRING_VERSION,
+            has_leader: leads,
+            is_leader: leads,
+            is_learner: false,
+            revision: self.metering.stable(),
+            compact_revision: compacted,
+            quota_bytes: self.quota_bytes,
+            alarms: self.alarms().map(|(_, name)| (self.member, name)).collect(),
         }
     }
 
     async fn facts(&self, endpoint: &Endpoint) -> Facts {
-        let alarm = |kind: pb::AlarmType| self.board.alarms() & (1 << kind as u32) != 0;
-        let raised = [(pb::AlarmType::Nospace, Alarm::NoSpace), (pb::AlarmType::Corrupt, Alarm::Corrupt)];
         let mut facts = Facts {
-            alarms: raised.into_iter().filter(|(kind, _)| alarm(*kind)).map(|(_, alarm)| alarm).collect(),
-            // The one member leads as long as it runs.
-            has_leader: true,
+            alarms: self.alarms().map(|(alarm, _)| alarm).collect(),
+            has_leader: self.metering.leads(),
             is_learner: false,
             serializable: None,
             linearizable: None,
@@ -83,5 +129,16 @@ impl<T: Tasks> Http<T> {
             Err("etcdserver: request timed out".to_owned())
         };
         or(read, late).await
+    }
+}
+
+/// The name of a check in the metrics.
+fn counted(kind: &str, check: Check) -> HealthCheck {
+    match (kind, check) {
+        ("livez", _) => HealthCheck::LiveSerializableRead,
+        (_, Check::DataCorruption) => HealthCheck::ReadyDataCorruption,
+        (_, Check::LinearizableRead) => HealthCheck::ReadyLinearizableRead,
+        (_, Check::NonLearner) => HealthCheck::ReadyNonLearner,
+        (_, Check::SerializableRead) => HealthCheck::ReadySerializableRead,
     }
 }

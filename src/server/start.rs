@@ -15,6 +15,7 @@ use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
 use crate::config::{Config, Quota};
 use crate::front;
 use crate::group::CheckpointPolicy;
+use crate::metrics::{Reader, Recorder};
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Envelope, Homes, Queues};
 use crate::raft::Configuration;
@@ -157,6 +158,8 @@ impl Member {
         let to_fronts: Vec<_> = sockets.iter().map(|(sender, _)| sender.clone()).collect();
         let mut listeners = Some(listeners);
         let mut earlier = Some(found.wal.ledger.clone());
+        let mut recorders: Vec<Recorder> = (0..threads).map(|_| Recorder::new()).collect();
+        let readers: Arc<[Reader]> = recorders.iter().map(Recorder::reader).collect();
         let queues = Queues::connect(threads, &homes);
         let senders = queues[0].senders();
         for (index, queues) in queues.into_iter().enumerate() {
@@ -203,6 +206,8 @@ impl Member {
                 core: core_seed,
                 front: front_seed,
                 queues,
+                recorder: recorders.pop().expect("one for each thread"),
+                readers: readers.clone(),
                 ready: ready_sender.clone(),
                 ended: ended_sender.clone(),
             };

@@ -12,11 +12,12 @@ use std::time::Duration;
 use crate::base::{CoreId, GroupId, Instant, MemberId, Prng, Revision, Term};
 use crate::config::AutoCompaction;
 use crate::coordinator::{Chief, ChiefParts};
-use crate::front::{self, Front};
+use crate::front::{self, Front, QUOTA_DEFAULT_BYTES};
 use crate::gateway;
 use crate::io::{Clock, Disk, Durability, File, Listener, Network, Open, OpenMode, Tasks, Urgency};
+use crate::metrics::{Reader, Recorder};
 use crate::proto::etcdserverpb as pb;
-use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Internal, Queues};
+use crate::pump::{Bell, CoreDisk, Ended, Executor, ExecutorParts, Internal, Metering, Queues};
 use crate::raft::{self, Election};
 use crate::reign::Board;
 use crate::rpc::{Connections, Options, Port};
@@ -94,6 +95,10 @@ pub struct Seed {
     pub front: Option<FrontSeed>,
     /// Its end of the queues.
     pub queues: Queues,
+    /// What is counted here.
+    pub recorder: Recorder,
+    /// What is counted everywhere.
+    pub readers: Arc<[Reader]>,
     /// Told when the front has a reign to serve in.
     pub ready: flume::Sender<()>,
     /// Told how it ended.
@@ -114,7 +119,8 @@ pub async fn run(executor: runtime::Executor, seed: Seed) {
 }
 
 async fn try_run(executor: runtime::Executor, seed: Seed) -> Result<Ended, String> {
-    let Seed { layout, identity, board, wal_folder, core, front, queues, ready, ended: _ } = seed;
+    let Seed { layout, identity, board, wal_folder, core, front, queues, recorder, readers, ready, ended: _ } = seed;
+    let metering = Rc::new(Metering::new(recorder));
     let bell = Bell::default();
     let reports = Rc::new(RefCell::new(VecDeque::new()));
     let core = match core {
@@ -127,13 +133,13 @@ async fn try_run(executor: runtime::Executor, seed: Seed) -> Result<Ended, Strin
                 queue.borrow_mut().push_back(report);
                 ring.ring();
             };
-            let disk = CoreDisk::new(executor.clone(), executor.clone(), wal_folder, pages, report);
+            let disk = CoreDisk::new(executor.clone(), executor.clone(), wal_folder, pages, metering.clone(), report);
             let core = make_core(&SystemFiles, executor.now(), layout, &identity, &board, seed).map_err(|e| e.to_string())?;
             Some((id, core, disk))
         }
     };
-    let front = front.map(|seed| make_front(&executor, seed, board, &bell));
-    let parts = ExecutorParts { tasks: executor, core, front, queues, bell, reports, ready: Some(ready) };
+    let front = front.map(|seed| make_front(&executor, seed, board, &bell, &metering, readers));
+    let parts = ExecutorParts { tasks: executor, core, front, queues, metering, bell, reports, ready: Some(ready) };
     Ok(Executor::new(parts).run().await)
 }
 
@@ -208,14 +214,24 @@ fn make_front(
     seed: FrontSeed,
     board: Arc<Board>,
     bell: &Bell,
+    metering: &Rc<Metering>,
+    readers: Arc<[Reader]>,
 ) -> (crate::base::FrontId, Front, crate::pump::Calls) {
     let FrontSeed { config, request_bytes_max, listeners, accepted, to_fronts, accept } = seed;
     let id = config.front;
     let port = Port::new();
     let connections = Connections::new(executor.clone(), port.clone(), Options { request_bytes_max });
     let internal = Internal::new(bell.clone());
-    let http =
-        Http { board: board.clone(), internal: internal.clone(), tasks: executor.clone(), timeout: config.request_timeout() };
+    let http = Http {
+        board: board.clone(),
+        internal: internal.clone(),
+        tasks: executor.clone(),
+        timeout: config.request_timeout(),
+        metering: metering.clone(),
+        readers,
+        member: config.member,
+        quota_bytes: if config.quota_bytes == 0 { QUOTA_DEFAULT_BYTES } else { config.quota_bytes },
+    };
     executor.spawn(Urgency::Prompt, serve(executor.clone(), connections.clone(), accepted, http));
     executor.spawn(Urgency::Prompt, take_connections(executor.clone(), listeners, to_fronts, accept));
     let (tasks, ending) = (executor.clone(), connections);
@@ -223,7 +239,7 @@ fn make_front(
         let connections = ending.clone();
         tasks.spawn(Urgency::Prompt, async move { connections.shut_down(CALLS_GRACE).await });
     };
-    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), internal, shut_down))
+    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), internal, metering.clone(), shut_down))
 }
 
 /// Serves the connections that were taken for this front.

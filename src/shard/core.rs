@@ -79,6 +79,8 @@ pub struct Core {
     pub(super) serves: Option<Revision>,
     pub(super) stopping: bool,
     pub(super) stopped: bool,
+    /// Versions removed by compactions, for /metrics.
+    pub(super) compacted_versions: u64,
     pub(super) now: Instant,
 }
 
@@ -194,6 +196,7 @@ impl Core {
             serves: None,
             stopping: false,
             stopped: false,
+            compacted_versions: 0,
             now,
         }
     }

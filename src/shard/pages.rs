@@ -155,7 +155,10 @@ impl Core {
             shard.slicing = Some(Compaction::new(done, floor));
         }
         let slicing = shard.slicing.as_mut().expect("begun above");
-        match mvcc.compact_slice(slicing, SLICE) {
+        let removed = slicing.removed();
+        let outcome = mvcc.compact_slice(slicing, SLICE);
+        self.compacted_versions += slicing.removed() - removed;
+        match outcome {
             Ok(Compacted::Part) => {}
             Ok(Compacted::Whole) => {
                 shard.slicing = None;

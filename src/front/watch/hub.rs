@@ -166,6 +166,11 @@ impl Hub {
         (self.streams.len(), self.watchers.len(), self.watchers.len() - self.index.len())
     }
 
+    /// Events, or stretches of them, that are queued until they are stable.
+    pub fn pending(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+
     /// A watch, if it is still there.
     pub(super) fn watcher(&mut self, id: WatcherId) -> Option<&mut Watcher> {
         self.watchers.get_mut(id.at).filter(|w| w.serial == id.serial)
@@ -343,6 +348,7 @@ impl Front {
     where
         I: Iterator<Item = &'e Event>,
     {
+        self.counts.events += events().count() as u64;
         let watcher = &mut self.hub.watchers[at];
         watcher.quiet = false;
         let (call, fragment, prev_kv) = (watcher.call, watcher.fragment, watcher.flavor.prev_kv);
