@@ -71,7 +71,10 @@ fn probes_are_answered_as_etcd_answers_them() {
         for n in 0.. {
             match fill(n).await {
                 Ok(_) => assert!(n < 100, "the quota is not kept"),
-                Err(Failure::Status { code, .. }) => break assert_eq!(code, 8, "ResourceExhausted"),
+                Err(Failure::Status { code, .. }) => {
+                    assert_eq!(code, 8, "ResourceExhausted");
+                    break;
+                }
                 Err(Failure::Lost(why)) => panic!("{why}"),
             }
         }
