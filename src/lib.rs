@@ -20,6 +20,7 @@ pub mod state;
 pub mod group;
 
 pub mod coordinator;
+pub mod inspect;
 pub mod shard;
 
 pub mod front;
@@ -33,3 +34,4 @@ pub mod runtime;
 pub mod bench;
 pub mod server;
 pub mod sim;
+pub mod tools;

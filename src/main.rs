@@ -5,6 +5,7 @@ use std::process::{self, ExitCode};
 use etcring::bench;
 use etcring::config::{self, Parsed};
 use etcring::server::{logging, start};
+use etcring::tools;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -14,6 +15,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|first| first == "bench") {
         return bench::command(&args[1..]);
+    }
+    if let Some(code) = tools::run(&args) {
+        return code;
     }
     match config::parse(&args, std::env::vars()) {
         Err(error) => {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every module at the top of `src/`, with its rank. A module imports only modules of a lower rank, or itself.
-const RANKS: [(&str, u8); 29] = [
+const RANKS: [(&str, u8); 30] = [
     ("base", 0),
     ("io", 1),
     ("config", 1),
@@ -21,6 +21,7 @@ const RANKS: [(&str, u8); 29] = [
     ("group", 4),
     ("shard", 5),
     ("coordinator", 5),
+    ("inspect", 5),
     ("peer", 5),
     ("front", 6),
     ("rpc", 7),

@@ -46,6 +46,15 @@ pub const EVICT_FRAMES_MAX: usize = 4096;
 pub const VIEWS_MAX: usize = 1024;
 /// The most errors that one walk of a page file lists.
 pub const CHECK_ERRORS_MAX: usize = 100;
+// inspect
+/// The most findings that a check lists; further ones are counted.
+pub const CHECK_FINDINGS_MAX: u64 = 1000;
+/// Entries of a tree that a check takes at a time.
+pub const CHECK_SCAN_ENTRIES: usize = 256;
+/// Memory for the pages of the group whose trees a check compares.
+pub const CHECK_CACHE_BYTES: usize = 64 << 20;
+/// Memory for the pages of each group while a check goes through the revisions of all.
+pub const CHECK_MERGE_CACHE_BYTES: usize = 1 << 20;
 // wal
 
 /// Groups that one WAL can name: as many as a [`super::GroupSet`] holds.

@@ -33,11 +33,15 @@ pub const USAGE: &str = "Usage:
   etcring [flags]
     Start a member.
 
-  etcring inspect wal|pages PATH
-    Show what is in a file of a stopped member.
+  etcring inspect wal PATH [--values] [--json]
+    Show what is in a segment of the write-ahead log.
 
-  etcring check DIR
-    Verify all files of a stopped member.
+  etcring inspect pages PATH [--cells] [--page N] [--values] [--json]
+    Show what is in a page file: its pages, and on request what is in them.
+
+  etcring check DIR [--wal-dir DIR] [--json]
+    Verify all files of a stopped member. Exit code 0: clean; 1: something is
+    wrong; 2: nothing was checked.
 
   etcring bench put|range|txn|watch|lease|mixed [flags]
     Put load on any server with etcd's API and measure it.

@@ -11,6 +11,7 @@
 
 use std::ops::Bound;
 
+use crate::base::wire::Malformed;
 use crate::base::{LeaseId, Revision};
 
 use super::change::{At, Change};
@@ -153,24 +154,39 @@ impl KeyBuffer {
 /// Splits a key of KEYS into the part shared by all versions and the place of this one.
 #[inline]
 pub(crate) fn split_version(key: &[u8]) -> (&[u8], Change) {
-    let (escaped, version) = key.split_last_chunk::<VERSION_BYTES>().expect("a key of KEYS ends with its version");
+    try_split_version(key).expect("a key of KEYS ends with its version")
+}
+
+#[inline]
+pub(crate) fn try_split_version(key: &[u8]) -> Result<(&[u8], Change), Malformed> {
+    let (escaped, version) = key.split_last_chunk::<VERSION_BYTES>().ok_or(Malformed)?;
     let (revision, operation) = split_change_bytes(version);
-    (escaped, Change { revision: Revision(!revision), operation: !operation })
+    Ok((escaped, Change { revision: Revision(!revision), operation: !operation }))
 }
 
 /// Splits a key of REVISIONS into its change and the user key.
 #[inline]
 pub(crate) fn split_change(key: &[u8]) -> (Change, &[u8]) {
-    let (change, key) = key.split_first_chunk::<CHANGE_BYTES>().expect("a key of REVISIONS begins with its change");
+    try_split_change(key).expect("a key of REVISIONS begins with its change")
+}
+
+#[inline]
+pub(crate) fn try_split_change(key: &[u8]) -> Result<(Change, &[u8]), Malformed> {
+    let (change, key) = key.split_first_chunk::<CHANGE_BYTES>().ok_or(Malformed)?;
     let (revision, operation) = split_change_bytes(change);
-    (Change { revision: Revision(revision), operation }, key)
+    Ok((Change { revision: Revision(revision), operation }, key))
 }
 
 /// Splits a key of LEASES into the lease and the user key.
 #[inline]
 pub(crate) fn split_lease(key: &[u8]) -> (LeaseId, &[u8]) {
-    let (lease, key) = key.split_first_chunk::<LEASE_BYTES>().expect("a key of LEASES begins with its lease");
-    (LeaseId(i64::from_be_bytes(*lease)), key)
+    try_split_lease(key).expect("a key of LEASES begins with its lease")
+}
+
+#[inline]
+pub(crate) fn try_split_lease(key: &[u8]) -> Result<(LeaseId, &[u8]), Malformed> {
+    let (lease, key) = key.split_first_chunk::<LEASE_BYTES>().ok_or(Malformed)?;
+    Ok((LeaseId(i64::from_be_bytes(*lease)), key))
 }
 
 #[inline]
@@ -182,14 +198,20 @@ fn split_change_bytes(bytes: &[u8; 12]) -> (u64, u32) {
 
 /// Appends the user key that `escaped` (terminator included) stands for.
 pub(crate) fn unescape(escaped: &[u8], out: &mut Vec<u8>) {
-    let body = escaped.strip_suffix(&[0, 0]).expect("an escaped key ends with its terminator");
-    let mut rest = body;
+    try_unescape(escaped, out).expect("an escaped key ends with its terminator, and FF follows a zero inside it");
+}
+
+pub(crate) fn try_unescape(escaped: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut rest = escaped.strip_suffix(&[0, 0]).ok_or(Malformed)?;
     while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
         out.extend_from_slice(&rest[..=zero]);
-        assert_eq!(rest.get(zero + 1), Some(&0xFF), "a zero inside an escaped key is followed by FF");
+        if rest.get(zero + 1) != Some(&0xFF) {
+            return Err(Malformed);
+        }
         rest = &rest[zero + 2..];
     }
     out.extend_from_slice(rest);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod overlay;
 mod read;
 mod record;
 mod store;
+pub mod stored;
 mod walk;
 
 pub use change::{At, Budget, Change, Span};

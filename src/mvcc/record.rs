@@ -37,7 +37,7 @@ impl Kind {
         kind.expect("a checked page holds well-formed changes")
     }
 
-    fn of_byte(byte: u8) -> Result<Kind, Malformed> {
+    pub(crate) fn of_byte(byte: u8) -> Result<Kind, Malformed> {
         match byte {
             KIND_PUT => Ok(Kind::Put),
             KIND_TOMBSTONE => Ok(Kind::Tombstone),
@@ -107,7 +107,7 @@ pub(crate) fn parse(stored: &[u8]) -> Record<'_> {
     try_parse(stored).expect("a checked page holds well-formed versions")
 }
 
-fn try_parse(stored: &[u8]) -> Result<Record<'_>, Malformed> {
+pub(crate) fn try_parse(stored: &[u8]) -> Result<Record<'_>, Malformed> {
     let mut reader = Reader::new(stored);
     match Kind::of_byte(reader.u8()?)? {
         Kind::Tombstone => Ok(None),

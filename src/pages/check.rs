@@ -45,6 +45,8 @@ pub struct CheckReport {
     pub generation: u64,
     /// The caller's note in it.
     pub note: Vec<u8>,
+    /// No checkpoint was ever finished in the file: there is nothing to walk, and it is for the caller to know whether that is right.
+    pub unfinished: bool,
     /// Whether the other meta shows an interrupted write.
     pub interrupted: bool,
     /// Pages that it reaches, metas included.
@@ -55,6 +57,8 @@ pub struct CheckReport {
     pub trees: Vec<TreeReport>,
     /// Everything that is wrong, up to [`CHECK_ERRORS_MAX`]; empty: the file is sound.
     pub errors: Vec<CheckError>,
+    /// How many errors there are beyond those listed.
+    pub errors_more: u64,
 }
 
 /// Walks the file of `file_bytes` bytes that `read` reads: a first page and a number of pages.
@@ -63,6 +67,10 @@ pub struct CheckReport {
 /// Those of `read`. What is wrong with the file is in the report.
 pub fn check<E>(file_bytes: u64, mut read: impl FnMut(PageId, u32) -> Result<AlignedBuffer, E>) -> Result<CheckReport, E> {
     let mut report = CheckReport::default();
+    if file_bytes == 0 {
+        report.unfinished = true;
+        return Ok(report);
+    }
     if file_bytes < 2 * PAGE_BYTES as u64 {
         let what = What::Truncated { expected_bytes: 2 * PAGE_BYTES as u64, found_bytes: file_bytes };
         report.errors.push(error(PageId(0), what.to_string()));
@@ -73,6 +81,10 @@ pub fn check<E>(file_bytes: u64, mut read: impl FnMut(PageId, u32) -> Result<Ali
         Ok((meta, interrupted)) => {
             report.interrupted = interrupted.is_some();
             meta
+        }
+        Err(Damage { what: What::NoCheckpoint, .. }) => {
+            report.unfinished = true;
+            return Ok(report);
         }
         Err(damage) => {
             report.errors.push(damage_error(&damage));
@@ -123,6 +135,8 @@ impl<E, R: FnMut(PageId, u32) -> Result<AlignedBuffer, E>> Walk<'_, R> {
     fn error(&mut self, page: PageId, what: String) {
         if self.report.errors.len() < CHECK_ERRORS_MAX {
             self.report.errors.push(error(page, what));
+        } else {
+            self.report.errors_more += 1;
         }
     }
 

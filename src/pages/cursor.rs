@@ -3,7 +3,7 @@
 use super::cache::FrameIndex;
 use super::page;
 use super::read::Path;
-use super::{Fault, PageRef, Root, Store, branch, leaf};
+use super::{Fault, PageId, PageRef, Root, Store, branch, leaf};
 
 /// An entry that a cursor stands at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,11 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn item(&self) -> Option<Item<'a>> {
         self.item
+    }
+
+    /// The leaf that holds the entry that the cursor stands at.
+    pub fn page(&self) -> Option<PageId> {
+        self.item.map(|_| self.store.cache.id(self.path.leaf().0))
     }
 
     /// Goes to the first entry whose key is not below `key`.

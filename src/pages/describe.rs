@@ -26,6 +26,8 @@ pub enum PageDescription {
         bytes: u32,
         /// How many pages it takes.
         pages: u32,
+        /// Whether the checksum matches; None: not all of its bytes were given.
+        sound: Option<bool>,
     },
     /// Part of the bitmap of pages in use.
     Bitmap {
@@ -131,11 +133,12 @@ pub struct CellDescription {
     pub value_run: Option<PageId>,
 }
 
-/// Describes the page `id` of a file from its bytes (one page; of an overflow run, the first one).
+/// Describes the page `id` of a file from its bytes, and what follows in the file, which counts only for an overflow run.
 ///
 /// # Panics
 /// When `bytes` is shorter than a page.
 pub fn describe(id: PageId, bytes: &[u8]) -> PageDescription {
+    let run = bytes;
     let bytes: &Page = bytes.first_chunk().expect("a page has PAGE_BYTES bytes");
     if id.0 < 2 {
         return PageDescription::Meta(describe_meta(id, bytes));
@@ -146,7 +149,8 @@ pub fn describe(id: PageId, bytes: &[u8]) -> PageDescription {
         Some(Kind::Leaf | Kind::Branch) => PageDescription::Tree(describe_tree(bytes, sound)),
         Some(Kind::Overflow) if page == id => {
             let pages = leaf::run_pages(place as usize);
-            PageDescription::Overflow { page, generation, tree: page::tree(bytes), bytes: place, pages }
+            let sound = run.get(..pages as usize * PAGE_BYTES).map(page::is_sealed);
+            PageDescription::Overflow { page, generation, tree: page::tree(bytes), bytes: place, pages, sound }
         }
         Some(Kind::Bitmap) => {
             let used_pages = bitmap_of(bytes).iter().map(|byte| byte.count_ones()).sum();

@@ -43,6 +43,7 @@ mod space;
 mod space_load;
 mod store;
 mod types;
+mod usage;
 mod write;
 
 #[cfg(test)]
@@ -65,5 +66,7 @@ pub use store::Store;
 #[cfg(test)]
 pub use types::Mutant;
 pub use types::{Checkpoint, Entry, Fault, Head, Options, PageId, PageWrite, Sums, Tree, ViewId};
+
+pub use usage::Usage;
 
 use types::{Expect, PageRef, Root, RunRef};

@@ -233,7 +233,7 @@ impl Paths {
     /// # Errors
     /// It is of another format, or cannot be read.
     pub fn stage(&self) -> Result<Option<Stage>, DataDirError> {
-        let path = self.root.join(FORMAT_FILE);
+        let path = format_path(&self.root);
         let mut text = String::new();
         match File::open(&path) {
             Ok(file) => {
@@ -259,7 +259,7 @@ impl Paths {
             Stage::New => "new",
             Stage::Started => "started",
         };
-        let path = self.root.join(FORMAT_FILE);
+        let path = format_path(&self.root);
         let temporary = path.with_extension("tmp");
         let write = || {
             let mut file = File::create(&temporary)?;
@@ -343,7 +343,10 @@ fn hex(text: &str, digits: usize) -> Option<u64> {
 }
 
 /// An etcd's data: `member/` in the data directory, or its segments (two fields of 16 digits) in the WAL directory.
-fn refuse_etcd(data_dir: &Path, wal_dir: Option<&Path>) -> Result<(), DataDirError> {
+///
+/// # Errors
+/// It is there.
+pub fn refuse_etcd(data_dir: &Path, wal_dir: Option<&Path>) -> Result<(), DataDirError> {
     let member = data_dir.join("member");
     if member.join("snap").exists() || member.join("wal").exists() {
         return Err(DataDirError::Etcd(data_dir.to_owned()));
@@ -401,9 +404,19 @@ fn sync_dir(dir: &Path) -> Result<(), DataDirError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(io_error("sync", dir))
 }
 
+/// The file that says of which format a directory is.
+pub fn format_path(dir: &Path) -> PathBuf {
+    dir.join(FORMAT_FILE)
+}
+
+/// The file whose lock is that of a directory.
+pub fn lock_path(dir: &Path) -> PathBuf {
+    dir.join(LOCK_FILE)
+}
+
 /// Takes the lock of a directory, which is given back when the file is closed (a killed process too gives it back).
 fn lock(dir: &Path) -> Result<File, DataDirError> {
-    let path = dir.join(LOCK_FILE);
+    let path = lock_path(dir);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error("write to", &path))?;
     // SAFETY: flock reads nothing but the descriptor, which `file` keeps open.
     let answer = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };

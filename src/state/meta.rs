@@ -102,8 +102,47 @@ impl MetaEffect {
     }
 }
 
-/// Takes one entry of a tree.
-type Take<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Malformed> + 'a;
+/// One entry of group 0's trees.
+#[derive(Clone, PartialEq, Debug)]
+pub enum MetaEntry {
+    /// A lease and its granted TTL in seconds.
+    Lease(LeaseId, i64),
+    /// A raised alarm: whose, and etcd's AlarmType.
+    Alarm(MemberId, i32),
+    /// A member.
+    Member(pb::Member),
+    /// The last compaction's revision.
+    CompactRevision(Revision),
+    /// A fact that this version does not know.
+    OtherFact,
+}
+
+impl MetaEntry {
+    /// Reads an entry of `tree`.
+    ///
+    /// # Errors
+    /// [`Malformed`]: none is written like that.
+    pub fn read(tree: Tree, key: &[u8], value: &[u8]) -> Result<MetaEntry, Malformed> {
+        match tree {
+            LEASES => {
+                let id = i64::from_be_bytes(key.try_into().map_err(|_| Malformed)?);
+                Ok(MetaEntry::Lease(LeaseId(id), Reader::new(value).u64()?.cast_signed()))
+            }
+            ALARMS => {
+                let (member, kind) = key.split_first_chunk::<8>().ok_or(Malformed)?;
+                let kind = i32::from_be_bytes(kind.try_into().map_err(|_| Malformed)?);
+                Ok(MetaEntry::Alarm(MemberId(u64::from_be_bytes(*member)), kind))
+            }
+            MEMBERS => pb::Member::decode(value).map(MetaEntry::Member).map_err(|_| Malformed),
+            FACTS if key == COMPACT_REVISION => Ok(MetaEntry::CompactRevision(Revision(Reader::new(value).u64()?))),
+            FACTS => Ok(MetaEntry::OtherFact),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// The trees of group 0's page file, with their names.
+pub const META_TREES: [(Tree, &str); 4] = [(LEASES, "leases"), (ALARMS, "alarms"), (MEMBERS, "members"), (FACTS, "facts")];
 
 /// Group 0's state.
 pub struct MetaState {
@@ -134,37 +173,20 @@ impl MetaState {
     }
 
     fn fill(&mut self) -> Result<(), MetaLoadError> {
-        let walk = |tree: Tree, take: &mut Take<'_>| {
+        for (tree, _) in META_TREES {
             let mut cursor = self.store.cursor(tree);
             cursor.seek(b"")?;
             while let Some((key, value, _)) = cursor.entry() {
-                take(key, value)?;
+                match MetaEntry::read(tree, key, value)? {
+                    MetaEntry::Lease(id, ttl) => _ = self.leases.insert(id, ttl),
+                    MetaEntry::Alarm(member, kind) => _ = self.alarms.insert((member, kind)),
+                    MetaEntry::Member(member) => _ = self.members.insert(MemberId(member.id), member),
+                    MetaEntry::CompactRevision(revision) => self.compact_revision = Some(revision),
+                    MetaEntry::OtherFact => {}
+                }
                 cursor.next()?;
             }
-            Ok::<(), MetaLoadError>(())
-        };
-        walk(LEASES, &mut |key, value| {
-            let id = i64::from_be_bytes(key.try_into().map_err(|_| Malformed)?);
-            self.leases.insert(LeaseId(id), Reader::new(value).u64()?.cast_signed());
-            Ok(())
-        })?;
-        walk(ALARMS, &mut |key, _| {
-            let (member, kind) = key.split_first_chunk::<8>().ok_or(Malformed)?;
-            let kind = i32::from_be_bytes(kind.try_into().map_err(|_| Malformed)?);
-            self.alarms.insert((MemberId(u64::from_be_bytes(*member)), kind));
-            Ok(())
-        })?;
-        walk(MEMBERS, &mut |_, value| {
-            let member = pb::Member::decode(value).map_err(|_| Malformed)?;
-            self.members.insert(MemberId(member.id), member);
-            Ok(())
-        })?;
-        walk(FACTS, &mut |key, value| {
-            if key == COMPACT_REVISION {
-                self.compact_revision = Some(Revision(Reader::new(value).u64()?));
-            }
-            Ok(())
-        })?;
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ pub mod kv;
 mod meta;
 mod payload;
 
-pub use meta::{MetaEffect, MetaLoadError, MetaState};
+pub use meta::{META_TREES, MetaEffect, MetaEntry, MetaLoadError, MetaState};
 pub use payload::Payload;
 
 #[cfg(test)]

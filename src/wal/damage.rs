@@ -184,7 +184,9 @@ impl fmt::Display for What {
             What::Foreign { cluster, member } => write!(f, "written by member {:x} of cluster {:x}", member.0, cluster.0),
             What::MissingSegment => f.write_str("the segment is missing"),
             What::MissingWal(wal) => write!(f, "no segment of core {} of run {} is there", wal.core, wal.run),
-            What::EmptySegment => f.write_str("the segment has no state batch, though it was in use"),
+            What::EmptySegment => f.write_str(
+                "the segment has no state batch, and must have one: it was in use, or the segments before it are missing",
+            ),
             What::EndNotReached { batch } => write!(f, "the log ends before batch {batch}, which a later run has read"),
             What::EndDiffers => f.write_str("the last batch is not the one that a later run has read"),
             What::IndexGap { group, last, found } => {

@@ -89,7 +89,7 @@ mod model_test;
 #[cfg(test)]
 mod recovery_test;
 #[cfg(test)]
-mod rig_test;
+pub(crate) mod rig_test;
 #[cfg(test)]
 mod writer_test;
 

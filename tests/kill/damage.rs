@@ -2,7 +2,6 @@
 //! anything else than what was written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +11,11 @@ use etcring::proto::etcdserverpb as pb;
 use super::history::{Model, Span, alive};
 use super::load::EVERYTHING;
 use super::rounds::{Life, seed, until_done};
+use crate::support::files::{copy_directory, flip, used};
 use crate::support::grpc::{Client, RANGE, block_on, bytes};
 use crate::support::process::{PATIENCE, Spec, TestDir};
 
 const PAGE_BYTES: usize = 4096;
-const COPY_BYTES: usize = 1 << 20;
 const MAGIC_BYTES: usize = 8;
 
 /// A stopped member's directory, and what must be served from it.
@@ -62,37 +61,6 @@ impl Sample {
 
 struct Copied {
     dir: TestDir,
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            copy_sparsely(&entry.path(), &target);
-        }
-    }
-}
-
-/// Segments are mostly zeros: those are left out.
-fn copy_sparsely(from: &Path, to: &Path) {
-    let (mut source, mut target) = (File::open(from).expect("a file"), File::create(to).expect("a file"));
-    let mut buffer = vec![0; COPY_BYTES];
-    loop {
-        let count = source.read(&mut buffer).expect("a file");
-        if count == 0 {
-            break;
-        }
-        if buffer[..count].iter().all(|&b| b == 0) {
-            target.seek(SeekFrom::Current(count as i64)).expect("a file");
-        } else {
-            target.write_all(&buffer[..count]).expect("a file");
-        }
-    }
-    target.set_len(source.metadata().expect("a file").len()).expect("a file");
 }
 
 impl Copied {
@@ -146,29 +114,6 @@ async fn read_everything(port: u16, model: &Model) -> bool {
         assert!(held == model.range(&span), "{span:?} is served wrong");
     }
     true
-}
-
-/// How far a file is written: the end of its last byte that is not zero.
-fn used(path: &Path) -> u64 {
-    let mut file = File::open(path).expect("a file");
-    let (mut buffer, mut at, mut end) = (vec![0; COPY_BYTES], 0, 0);
-    loop {
-        let count = file.read(&mut buffer).expect("a file");
-        if count == 0 {
-            return end;
-        }
-        if let Some(last) = buffer[..count].iter().rposition(|&b| b != 0) {
-            end = at + last as u64 + 1;
-        }
-        at += count as u64;
-    }
-}
-
-fn flip(path: &Path, offset: u64, bit: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("a file");
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).expect("within the file");
-    file.write_all_at(&[byte[0] ^ 1 << bit], offset).expect("within the file");
 }
 
 /// A byte below `end` that is not padding.
