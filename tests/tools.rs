@@ -3,10 +3,12 @@
 #[allow(dead_code, reason = "each test program uses its own part of it")]
 mod support;
 
+use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use etcring::proto::etcdserverpb as pb;
@@ -292,6 +294,55 @@ fn cut_behind(file: &Path, offset: u64) -> u64 {
     cut(file, offset);
     cut(file, bytes);
     bytes
+}
+
+/// Writes of all kinds, one after the other, until the member is gone.
+async fn write_on(port: u16, writer: usize, written: Rc<Cell<usize>>) {
+    let Ok(client) = Client::connect(port).await else { return };
+    for n in 0.. {
+        let put = |n: usize| pb::PutRequest {
+            key: bytes(&format!("/{writer}/{}", n % 30)),
+            value: vec![b'v'; n * 37 % 9000].into(),
+            ..Default::default()
+        };
+        let request = |n| pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put(n))) };
+        let done = match n % 4 {
+            0 => {
+                let txn = pb::TxnRequest { success: (n..n + 5).map(request).collect(), ..Default::default() };
+                client.unary::<pb::TxnResponse>(TXN, &txn).await.is_ok()
+            }
+            1 => {
+                let (key, range_end) = (bytes(&format!("/{writer}/1")), bytes(&format!("/{writer}/2")));
+                let delete = pb::DeleteRangeRequest { key, range_end, ..Default::default() };
+                client.unary::<pb::DeleteRangeResponse>(DELETE_RANGE, &delete).await.is_ok()
+            }
+            _ => client.unary::<pb::PutResponse>(PUT, &put(n)).await.is_ok(),
+        };
+        if !done {
+            return;
+        }
+        written.set(written.get() + 1);
+    }
+}
+
+#[test]
+fn a_member_killed_in_mid_load_leaves_clean_files() {
+    let dir = TestDir::new("tools-killed");
+    for round in 1..=5 {
+        let mut member = Spec::new(dir.path()).with(&FLAGS).start();
+        block_on(async {
+            let written = Rc::new(Cell::new(0));
+            let writers: Vec<_> = (0..8).map(|n| tokio::task::spawn_local(write_on(member.port, n, written.clone()))).collect();
+            while written.get() < round * 67 {
+                tokio::task::yield_now().await;
+            }
+            member.kill();
+            for writer in writers {
+                writer.await.expect("a writer that ends");
+            }
+        });
+        check(dir.path()).exits(0, &["every revision from 2 to", "clean"]);
+    }
 }
 
 #[test]

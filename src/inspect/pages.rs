@@ -52,13 +52,13 @@ impl Iterator for Pages<'_> {
     fn next(&mut self) -> Option<Seen> {
         let id = PageId(self.next);
         let page = page_at(self.file, id)?;
-        let in_use = self.usage.as_ref().map(|usage| usage.is_used(id)).unwrap_or(false);
+        let in_use = self.usage.as_ref().ok().map(|usage| usage.is_used(id));
         // All that follows, for an overflow run in use; what is free may say that it is anything.
-        let bytes = if in_use { &self.file[id.offset() as usize..] } else { page };
+        let bytes = if in_use == Some(true) { &self.file[id.offset() as usize..] } else { page };
         let description = describe(id, bytes);
         let run = match description {
             // The inside of a run that is in use is no page of its own. What is free may be anything.
-            PageDescription::Overflow { pages, .. } if in_use => pages.max(1),
+            PageDescription::Overflow { pages, .. } if in_use == Some(true) => pages.max(1),
             _ => 1,
         };
         self.next = match self.show.page {
@@ -70,11 +70,12 @@ impl Iterator for Pages<'_> {
 }
 
 impl Pages<'_> {
-    fn seen(&self, id: PageId, description: PageDescription, in_use: bool) -> Seen {
+    fn seen(&self, id: PageId, description: PageDescription, in_use: Option<bool>) -> Seen {
         let at = |kind: &'static str| Item::new(kind).number("page", id.0).number("offset", id.offset());
         let use_of = |item: Item, sound: bool| {
-            let item = item.flag("in_use", in_use);
-            let is_damage = in_use && !sound;
+            let item = in_use.map_or(item.clone(), |in_use| item.flag("in_use", in_use));
+            let spoils_usage = self.usage.as_ref().is_err_and(|damage| damage.page == id);
+            let is_damage = !sound && (in_use == Some(true) || spoils_usage);
             let item = if is_damage {
                 item.saying("DAMAGE: the checksum does not match, or the page contradicts itself")
             } else {
@@ -108,7 +109,8 @@ impl Pages<'_> {
                 let item = at("directory").number("checkpoint", generation).number("place", place);
                 use_of(item.number("bitmaps", bitmaps.len()), sound && page == id)
             }
-            PageDescription::Unknown if in_use => use_of(at("unknown"), false),
+            PageDescription::Unknown if in_use == Some(true) => use_of(at("unknown"), false),
+            PageDescription::Unknown if in_use.is_none() => Seen { item: at("unknown"), is_damage: false },
             PageDescription::Unknown => Seen { item: at("free"), is_damage: false },
         }
     }
