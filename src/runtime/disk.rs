@@ -69,7 +69,8 @@ impl Disk for Executor {
     }
 
     async fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let directory = Directory::open(path).await?;
+        // Glommio opens directories by absolute paths only.
+        let directory = Directory::open(std::path::absolute(path)?).await?;
         directory.sync().await?;
         Ok(directory.close().await?)
     }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::runtime::{CoreOptions, run_here};
@@ -74,6 +74,7 @@ fn directories_list_what_is_in_them() {
         file.close().await.expect("closed");
         executor.rename(&directory.join("x/b"), &directory.join("x/a")).await.expect("renamed");
         executor.sync_directory(&directory.join("x")).await.expect("synced");
+        executor.sync_directory(Path::new("src")).await.expect("a directory named from where the process is");
         let names = executor.list(&directory.join("x")).await.expect("listed");
         assert_eq!(names[0], DirectoryEntry { name: "a".into(), bytes: 4096, is_directory: false });
         assert_eq!(names[1], DirectoryEntry { name: "y".into(), bytes: 0, is_directory: true });
