@@ -73,10 +73,8 @@ fn facts(floor: Revision, known: Revision, logs: &BTreeMap<Revision, InLogs>) ->
         _ => format!("no revision above {} yet", floor.max(Revision::FIRST)),
     };
     if later > 0 {
-        facts.push_str(&format!(
-            "; {} above {known} was on its way, acknowledged to nobody: a start decides",
-            counted(later, "revision", "revisions")
-        ));
+        let later = counted(later, "revision", "revisions");
+        facts.push_str(&format!("; {later} above {known} in the log, not recorded as stable yet: a start keeps what is whole"));
     }
     if floor > Revision::ZERO {
         facts.push_str(&format!("; compacted up to {floor}"));
