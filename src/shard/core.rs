@@ -15,7 +15,7 @@ use crate::state::evaluate::{Memo, Path};
 
 use super::effects::Effect;
 use super::events::{CoreMessage, Event, HoldId, HoldPurpose};
-use super::holds::{CommitPart, Held};
+use super::holds::{CommitPart, Held, HoldAsked};
 use super::log::CoreLog;
 use super::messages::{Answer, Leave, Read, Refusal, Ticket, ToCore, ToFront, Write};
 
@@ -94,8 +94,11 @@ pub struct Shard {
     pub(super) held: Option<Held>,
     /// Compactions that wait for the hold to end.
     pub(super) compaction_waits: Vec<Revision>,
-    /// Writes that wait for the hold to end.
+    /// Writes that wait for the hold or the walk to end.
     pub(super) queue: VecDeque<QueuedWrite>,
+    /// Who walks over a range and waits for a page. No other write is evaluated meanwhile: it would make what was found stale, and the
+    /// walk begin anew, for as long as there are writes.
+    pub(super) walking: Option<Walker>,
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Awaited>,
     /// Reads that wait for applying.
@@ -141,6 +144,13 @@ pub(super) enum AskedLeases {
     Part { id: HoldId, group: GroupId, path: Arc<Path> },
 }
 
+/// Who walks over a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Walker {
+    Write(Ticket),
+    Hold(HoldId),
+}
+
 /// A page that is being read.
 #[derive(Default)]
 pub(super) struct Awaited {
@@ -153,8 +163,8 @@ pub(super) struct Awaited {
 pub(super) enum Waiting {
     Write(QueuedWrite),
     Read { ticket: Ticket, read: Read },
-    Hold { id: HoldId, term: Term, purpose: Arc<HoldPurpose> },
-    Part { id: HoldId, path: Arc<Path> },
+    Hold { id: HoldId, term: Term, purpose: Arc<HoldPurpose>, memo: Memo },
+    Part { id: HoldId, path: Arc<Path>, memo: Memo },
     Apply,
     Slice,
 }
@@ -239,8 +249,12 @@ impl Core {
             CoreMessage::EndReign { term, stable } => self.end_reign(term, stable, effects),
             CoreMessage::Open(reign) => self.open(reign),
             CoreMessage::LeasesAre(ids) => self.live = ids.iter().copied().collect(),
-            CoreMessage::Hold { id, term, group, purpose } => self.hold(id, term, group, purpose, effects),
-            CoreMessage::Evaluate { id, group, path } => self.evaluate_part(id, group, path, effects),
+            CoreMessage::Hold { id, term, group, purpose } => {
+                self.hold(HoldAsked { id, term, purpose, memo: Memo::default() }, group, effects);
+            }
+            CoreMessage::Evaluate { id, group, path } => {
+                self.evaluate_part(id, group, path, Memo::default(), effects);
+            }
             CoreMessage::Commit { id, term, group, revision, participants, decision, last } => {
                 let mark = Mark::Revision { revision, participants };
                 self.commit_part(CommitPart { id, term, group, mark, last }, &decision, effects);
@@ -381,6 +395,7 @@ impl Shard {
             held: None,
             compaction_waits: Vec::new(),
             queue: VecDeque::new(),
+            walking: None,
             waiting: HashMap::new(),
             after_apply: Vec::new(),
             slicing: None,

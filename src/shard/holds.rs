@@ -11,7 +11,7 @@ use crate::reign::{Owner, Reign};
 use crate::state::evaluate::{self, Memo, Operations, Part, Path, Stop};
 use crate::state::{Payload, apply, kv};
 
-use super::core::{AskedLeases, Core, Shard, Waiting};
+use super::core::{AskedLeases, Core, Shard, Waiting, Walker};
 use super::effects::Effect;
 use super::events::{CoreMessage, Decision, Facts, HoldId, HoldPurpose, PartFacts};
 
@@ -29,6 +29,15 @@ pub(super) struct Held {
     told: bool,
 }
 
+/// A hold that the coordinator asks for.
+pub(super) struct HoldAsked {
+    pub(super) id: HoldId,
+    pub(super) term: Term,
+    pub(super) purpose: Arc<HoldPurpose>,
+    /// What its facts have come to, when it waited for pages.
+    pub(super) memo: Memo,
+}
+
 /// What a part is appended with.
 pub(super) struct CommitPart {
     pub(super) id: HoldId,
@@ -41,42 +50,37 @@ pub(super) struct CommitPart {
 impl Core {
     /// Holds the group: from here until the release it takes no revision of its own. What it tells is found out first, so that every
     /// page that it takes is in memory when the hold begins; it stays true as long as the hold lasts.
-    pub(super) fn hold(
-        &mut self,
-        id: HoldId,
-        term: Term,
-        group: GroupId,
-        purpose: Arc<HoldPurpose>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn hold(&mut self, asked: HoldAsked, group: GroupId, effects: &mut Vec<Effect>) {
+        let HoldAsked { id, term, purpose, mut memo } = asked;
         let Ok(reign) = self.reign_of(term) else { return };
         let place = self.place(group).expect("the coordinator asks the core that hosts the group");
-        match self.facts(place, &reign, &purpose) {
+        match self.facts(place, &reign, &purpose, &mut memo) {
             Err(Stop::Fault(fault)) => {
-                let waiting = Waiting::Hold { id, term, purpose };
-                self.shards[place].wait_for(fault, waiting, effects);
+                let shard = &mut self.shards[place];
+                if memo.is_begun() {
+                    shard.walking.get_or_insert(Walker::Hold(id));
+                }
+                shard.wait_for(fault, Waiting::Hold { id, term, purpose, memo }, effects);
             }
             Err(Stop::Slice | Stop::Refused { .. }) => unreachable!("slices are gone through, and compares refuse nothing"),
             Ok(facts) => {
                 let shard = &mut self.shards[place];
                 assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
+                shard.walking.take_if(|walker| *walker == Walker::Hold(id));
                 shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None, with_prev: false, told: false });
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
             }
         }
     }
 
-    fn facts(&self, place: usize, reign: &Reign, purpose: &HoldPurpose) -> Result<Facts, Stop> {
+    fn facts(&self, place: usize, reign: &Reign, purpose: &HoldPurpose, memo: &mut Memo) -> Result<Facts, Stop> {
         match purpose {
-            HoldPurpose::Txn(txn) => {
-                let mut memo = Memo::default();
-                loop {
-                    match self.with_basis(place, reign, false, |basis| evaluate::compare_all(basis, txn, &mut memo)) {
-                        Err(Stop::Slice) => {}
-                        outcomes => return outcomes.map(Facts::Outcomes),
-                    }
+            HoldPurpose::Txn(txn) => loop {
+                match self.with_basis(place, reign, false, |basis| evaluate::compare_all(basis, txn, memo)) {
+                    Err(Stop::Slice) => {}
+                    outcomes => return outcomes.map(Facts::Outcomes),
                 }
-            }
+            },
             HoldPurpose::Revoke(leases) => {
                 let view = self.shards[place].view();
                 let attached = leases.iter().map(|&lease| Ok(view.all_attached(lease)?));
@@ -86,14 +90,20 @@ impl Core {
     }
 
     /// The path of the txn is decided: the group's own operations are evaluated along it.
-    pub(super) fn evaluate_part(&mut self, id: HoldId, group: GroupId, path: Arc<Path>, effects: &mut Vec<Effect>) {
+    pub(super) fn evaluate_part(
+        &mut self,
+        id: HoldId,
+        group: GroupId,
+        path: Arc<Path>,
+        mut memo: Memo,
+        effects: &mut Vec<Effect>,
+    ) {
         let place = self.place(group).expect("the coordinator asks the core that hosts the group");
         let Some(held) = self.shards[place].held.as_ref().filter(|held| held.id == id) else { return };
         let Ok(reign) = self.reign_of(held.term) else { return };
         let told = held.told;
         let purpose = held.purpose.clone();
         let HoldPurpose::Txn(txn) = &*purpose else { unreachable!("a revocation has no path") };
-        let mut memo = Memo::default();
         let with_prev = self.board.previous_values_watches() > 0;
         let outcome = loop {
             match self.with_basis(place, &reign, with_prev, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
@@ -104,7 +114,7 @@ impl Core {
         let part = match outcome {
             Err(Stop::Slice) => unreachable!("slices have been gone through"),
             Err(Stop::Fault(fault)) => {
-                return self.shards[place].wait_for(fault, Waiting::Part { id, path }, effects);
+                return self.shards[place].wait_for(fault, Waiting::Part { id, path, memo }, effects);
             }
             Err(Stop::Refused { refusal: evaluate::Refusal::LeaseNotFound, .. }) if !told => {
                 return self.ask_leases(AskedLeases::Part { id, group, path }, effects);
@@ -171,9 +181,7 @@ impl Core {
         for revision in std::mem::take(&mut shard.compaction_waits) {
             self.propose_compaction_in(place, revision);
         }
-        for write in std::mem::take(&mut self.shards[place].queue) {
-            self.write(group, write, effects);
-        }
+        self.queued_writes(place, effects);
     }
 
     /// A compaction that group 0 has committed: an entry without a revision in every data group (rule 16).

@@ -9,6 +9,7 @@ use crate::pages::{Fault, PageWrite};
 use super::core::{Core, Waiting};
 use super::effects::{DiskEffect, Effect};
 use super::events::CoreMessage;
+use super::holds::HoldAsked;
 
 /// How much one slice of a compaction looks at.
 const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
@@ -22,10 +23,10 @@ impl Core {
         }
         for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default().work {
             match waiting {
-                Waiting::Write(write) => self.write(group, write, effects),
+                Waiting::Write(write) => self.write_again(place, write, effects),
                 Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
-                Waiting::Hold { id, term, purpose } => self.hold(id, term, group, purpose, effects),
-                Waiting::Part { id, path } => self.evaluate_part(id, group, path, effects),
+                Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
+                Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
                 Waiting::Apply => self.shards[place].apply_waits = false,
                 Waiting::Slice => self.shards[place].slice_waits = false,
             }

@@ -9,7 +9,7 @@ use crate::mvcc::hash::{AnyKept, HashQuery};
 use crate::mvcc::{At, Budget, EventsQuery, EventsResume, Filters, Mvcc, RangeQuery, Span, View};
 use crate::pages::Fault;
 
-use super::core::{Core, Shard, Waiting};
+use super::core::{Core, Shard, Waiting, Walker};
 use super::effects::Effect;
 use super::messages::{Answer, Event, EventsRead, Leave, RangeRead, RangeSlice, Read, Refusal, Ticket};
 
@@ -57,6 +57,9 @@ impl Core {
                 found |= it;
                 !it
             });
+        }
+        if shard.walking.take_if(|walker| *walker == Walker::Write(ticket)).is_some() {
+            self.queued_writes(place, effects);
         }
         if found {
             self.answer(ticket, Leave::Now, Answer::Refused(Refusal::Cancelled), effects);

@@ -42,6 +42,7 @@ impl Core {
         for shard in &mut self.shards {
             shard.replica.raft.commit(stable);
             shard.held = None;
+            shard.walking = None;
             unanswered.extend(shard.in_flight.drain(..).filter_map(|f| Some((f.answer?.0, Refusal::LeaderChanged))));
             unanswered.extend(shard.queue.drain(..).map(|w| (w.ticket, Refusal::NotLeader)));
             for awaited in shard.waiting.values_mut() {

@@ -7,11 +7,11 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::{CoreId, GroupId, GroupSet, Index, Mark, Revision};
 use crate::mvcc::Budget;
 use crate::reign::{Owner, Reign};
-use crate::state::evaluate::{self, Basis, Evaluated, Stop};
+use crate::state::evaluate::{self, Basis, Evaluated, Memo, Stop};
 use crate::state::{Payload, apply, kv};
 
 use super::answers;
-use super::core::{AskedLeases, Core, InFlight, QueuedWrite, Shard, Waiting};
+use super::core::{AskedLeases, Core, InFlight, QueuedWrite, Shard, Waiting, Walker};
 use super::effects::Effect;
 use super::events::CoreMessage;
 use super::messages::{Answer, Event, Leave, Refusal, ToFront, Write, WriteResponse};
@@ -20,15 +20,36 @@ use super::messages::{Answer, Event, Leave, Refusal, ToFront, Write, WriteRespon
 const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
 
 impl Core {
-    /// A write that lies in one group: evaluated now, or when the hold on its group ends.
+    /// A write that lies in one group: evaluated now, or when the hold on its group or another's walk in it ends.
     pub(super) fn write(&mut self, group: GroupId, write: QueuedWrite, effects: &mut Vec<Effect>) {
         let Some(place) = self.place(group) else {
             return self.refuse(&write, Refusal::NotLeader, effects);
         };
-        if self.shards[place].held.is_some() {
+        if self.shards[place].is_taken() {
             return self.shards[place].queue.push_back(write);
         }
         self.evaluate(place, write, effects);
+    }
+
+    /// The page that a write waited for is there.
+    pub(super) fn write_again(&mut self, place: usize, write: QueuedWrite, effects: &mut Vec<Effect>) {
+        let shard = &mut self.shards[place];
+        let walked = shard.walking.take_if(|walker| *walker == Walker::Write(write.ticket)).is_some();
+        match (shard.is_taken(), walked) {
+            (true, true) => return shard.queue.push_front(write),
+            (true, false) => return shard.queue.push_back(write),
+            (false, _) => self.evaluate(place, write, effects),
+        }
+        self.queued_writes(place, effects);
+    }
+
+    /// Evaluates what waited for a hold or a walk to end, as far as there is no other.
+    pub(super) fn queued_writes(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        while !self.shards[place].is_taken()
+            && let Some(write) = self.shards[place].queue.pop_front()
+        {
+            self.evaluate(place, write, effects);
+        }
     }
 
     fn evaluate(&mut self, place: usize, mut write: QueuedWrite, effects: &mut Vec<Effect>) {
@@ -52,7 +73,13 @@ impl Core {
         };
         match outcome {
             Err(Stop::Slice) => unreachable!("slices have been gone through"),
-            Err(Stop::Fault(fault)) => self.shards[place].wait_for(fault, Waiting::Write(write), effects),
+            Err(Stop::Fault(fault)) => {
+                let shard = &mut self.shards[place];
+                if write.memo.is_begun() {
+                    shard.walking = Some(Walker::Write(write.ticket));
+                }
+                shard.wait_for(fault, Waiting::Write(write), effects);
+            }
             Err(Stop::Refused { refusal: evaluate::Refusal::LeaseNotFound, .. })
                 if write.told.is_none() && !mutant::on(Mutant::LeaseNotAsked) =>
             {
@@ -124,7 +151,7 @@ impl Core {
             AskedLeases::Write(group, write) => self.write(group, QueuedWrite { told: Some(meta), ..write }, effects),
             AskedLeases::Part { id, group, path } => {
                 self.part_told(id, group);
-                self.evaluate_part(id, group, path, effects);
+                self.evaluate_part(id, group, path, Memo::default(), effects);
             }
         }
     }
@@ -199,6 +226,11 @@ pub(super) fn leave_without_revision(revision: Revision, meta: Option<Index>) ->
 }
 
 impl Shard {
+    /// Whether writes have to wait.
+    fn is_taken(&self) -> bool {
+        self.held.is_some() || self.walking.is_some()
+    }
+
     /// Appends decided changes: to the log, to the overlay, and as events on their way to the hubs.
     pub(super) fn append_changes(
         &mut self,

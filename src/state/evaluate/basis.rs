@@ -117,6 +117,11 @@ impl Memo {
         self.next = 0;
     }
 
+    /// Whether it holds something of a walk.
+    pub fn is_begun(&self) -> bool {
+        self.walks.iter().any(|walk| walk.progress != Progress::Unbegun)
+    }
+
     /// The call's next walk over a range.
     pub(super) fn walk(&mut self) -> &mut MemoWalk {
         if self.next == self.walks.len() {

@@ -25,6 +25,7 @@ func memoryChecks() []check {
 	return []check{
 		{"memory: 10,000 idle connections cost less than 300 MB, and puts go on", 3 * time.Minute, idleConnections},
 		{"memory: a stalled watcher behind 1 GiB of events costs at most 64 MiB, and gets every one", 8 * time.Minute, stalledWatcher},
+		{"memory: a range delete of more than the page cache may hold ends, while others write", 2 * time.Minute, coldDelete},
 	}
 }
 
@@ -284,4 +285,49 @@ func stalledWatcher(ctx context.Context, c *clientv3.Client, prefix string) erro
 		expect(highest-before <= stalledCostMax, "%d bytes more are resident", highest-before),
 		expect(catchingUp-before <= stalledCostMax, "%d bytes more are resident while it catches up", catchingUp-before),
 	)
+}
+
+// Some 40 MB of keys. Whether they are in the page cache is up to --cache-bytes; with 16 MiB most are not.
+func coldDelete(ctx context.Context, c *clientv3.Client, prefix string) error {
+	const keys, inOneTxn, fillers, writers = 200_000, 100, 16, 4
+	value := strings.Repeat("v", 200)
+	err := inParallel(fillers, func(filler int) error {
+		for i := filler; i < keys/inOneTxn; i += fillers {
+			var puts []clientv3.Op
+			for j := range inOneTxn {
+				puts = append(puts, clientv3.OpPut(fmt.Sprintf("%smany/%06d", prefix, i*inOneTxn+j), value))
+			}
+			if _, err := c.Txn(ctx).Then(puts...).Commit(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	writing := make(chan error, 1)
+	go func() {
+		writing <- inParallel(writers, func(writer int) error {
+			for i := 0; ; i++ {
+				select {
+				case <-done:
+					return nil
+				default:
+				}
+				if _, err := c.Put(ctx, fmt.Sprintf("%sother/%d/%d", prefix, writer, i%100), "x"); err != nil {
+					return err
+				}
+			}
+		})
+	}()
+	began := time.Now()
+	deleted, err := c.Delete(ctx, prefix+"many/", clientv3.WithPrefix())
+	close(done)
+	if err := firstOf(err, <-writing); err != nil {
+		return err
+	}
+	report("%d keys were deleted within %v", deleted.Deleted, time.Since(began).Round(time.Millisecond))
+	return expect(deleted.Deleted == keys, "%d keys were deleted", deleted.Deleted)
 }
