@@ -211,10 +211,10 @@ impl Chief {
             Order::LeaseGrant { id, ttl } => self.lease_grant(&reign, ticket, id, ttl, actions),
             Order::LeaseRevoke { id } => self.lease_revoke(&reign, ticket, id, actions),
             Order::LeaseKeepAlive { id } => self.lease_keep_alive(now, ticket, id, actions),
-            Order::LeaseTimeToLive { id } => self.lease_time_to_live(now, ticket, id, actions),
+            Order::LeaseTimeToLive { id } => self.lease_time_to_live(now, &reign, ticket, id, actions),
             Order::LeaseLeases => {
                 let leases = self.lessor.by_expiry().collect();
-                self.answer_now(ticket, Answer::Leases(leases), actions);
+                self.answer_by_state(&reign, ticket, Answer::Leases(leases), actions);
             }
             Order::Compact { revision, physical } => self.compact(&reign, ticket, revision, physical, actions),
             Order::CompactionHash(hash) => self.compaction_hash(ticket, hash, actions),

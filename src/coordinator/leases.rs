@@ -40,12 +40,19 @@ impl Chief {
         }
     }
 
-    pub(super) fn lease_time_to_live(&self, now: Instant, ticket: Ticket, id: LeaseId, actions: &mut Vec<Action>) {
+    pub(super) fn lease_time_to_live(
+        &self,
+        now: Instant,
+        reign: &Reign,
+        ticket: Ticket,
+        id: LeaseId,
+        actions: &mut Vec<Action>,
+    ) {
         let answer = match self.lessor.remaining(now, id) {
             Some(left) => Answer::Remaining { id, ttl: left.ttl, granted: left.granted },
             None => Answer::Remaining { id, ttl: -1, granted: 0 },
         };
-        self.answer_now(ticket, answer, actions);
+        self.answer_by_state(reign, ticket, answer, actions);
     }
 
     /// Leases that have ended are revoked, those of one scan under one hold.

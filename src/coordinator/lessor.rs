@@ -20,6 +20,8 @@ struct Lease {
     ttl: i64,
     expires: Instant,
     revoking: bool,
+    /// Its revocation is decided, and not applied yet.
+    gone: bool,
 }
 
 /// What a keep-alive meets.
@@ -46,7 +48,7 @@ impl Lessor {
     /// A lease that lives `ttl` seconds from `now`.
     pub fn grant(&mut self, now: Instant, id: LeaseId, ttl: i64) {
         let expires = now + seconds(ttl);
-        if let Some(old) = self.leases.insert(id, Lease { ttl, expires, revoking: false }) {
+        if let Some(old) = self.leases.insert(id, Lease { ttl, expires, revoking: false, gone: false }) {
             self.by_expiry.remove(&(old.expires, id));
         }
         self.by_expiry.insert((expires, id));
@@ -83,14 +85,14 @@ impl Lessor {
 
     /// What is left of a lease; `None` when it is not there or has ended.
     pub fn remaining(&self, now: Instant, id: LeaseId) -> Option<Remaining> {
-        let lease = self.leases.get(&id).filter(|l| l.expires > now)?;
+        let lease = self.leases.get(&id).filter(|l| l.expires > now && !l.gone)?;
         let ttl = i64::try_from(lease.expires.since(now).as_secs()).unwrap_or(i64::MAX);
         Some(Remaining { ttl, granted: lease.ttl })
     }
 
-    /// All leases, the one that ends first before the others.
+    /// All leases, the one that ends first before the others, less those whose revocation is decided.
     pub fn by_expiry(&self) -> impl Iterator<Item = LeaseId> {
-        self.by_expiry.iter().map(|&(_, id)| id)
+        self.by_expiry.iter().map(|&(_, id)| id).filter(|id| !self.leases[id].gone)
     }
 
     /// When the next lease ends whose revocation is not under way.
@@ -106,6 +108,13 @@ impl Lessor {
             self.set_revoking(*id, true);
         }
         ended
+    }
+
+    /// The revocation is decided: the shards know nothing of the lease any more.
+    pub fn set_gone(&mut self, id: LeaseId) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.gone = true;
+        }
     }
 
     /// Marks a revocation as under way, or as given up.

@@ -242,6 +242,7 @@ impl Chief {
             with_keys.map(|(&group, _)| group).collect()
         };
         self.to_cores(&CoreMessage::LeasesGone(Arc::new(leases.to_vec())), actions);
+        leases.iter().for_each(|&id| self.lessor.set_gone(id));
         for (place, &id) in leases.iter().enumerate() {
             let payload = Payload::Meta(MetaEffect::LeaseRevoke { id });
             let written = attached(operation, place);

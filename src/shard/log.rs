@@ -14,6 +14,8 @@ pub struct CoreLog {
     writer: Writer,
     /// The segments of earlier runs; on core 0 alone, which hears of every checkpoint.
     earlier: Ledger,
+    /// Where the takeover of this run cut each group's log.
+    cuts: Vec<(GroupId, Index)>,
     segment_bytes: u64,
     /// Segments that nobody needs, to be recycled.
     free: Vec<SegmentName>,
@@ -42,6 +44,7 @@ impl CoreLog {
             vote: writer.vote(),
             writer,
             earlier,
+            cuts: Vec::new(),
             segment_bytes,
             free: Vec::new(),
             preparing: None,
@@ -85,9 +88,16 @@ impl CoreLog {
         self.free.extend(self.writer.take_free());
     }
 
-    /// The same, for the segments of earlier runs.
+    /// The takeover of this run cuts the logs.
+    pub(super) fn taken_over(&mut self, cuts: &[(GroupId, Index)]) {
+        self.cuts = cuts.to_vec();
+    }
+
+    /// The same as [`CoreLog::release`], for the segments of earlier runs: what they hold behind the cut is needed no more when the
+    /// barrier behind it is applied.
     pub(super) fn release_earlier(&mut self, group: GroupId, upto: Index, effects: &mut Vec<Effect>) {
-        self.earlier.release(group, upto);
+        let beyond = self.cuts.iter().any(|&(cut, after)| cut == group && upto > after);
+        self.earlier.release(group, if beyond { Index(u64::MAX) } else { upto });
         for segment in self.earlier.take_free() {
             effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
         }

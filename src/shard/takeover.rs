@@ -105,6 +105,7 @@ impl Core {
             Ok(configuration) => configuration,
             Err(_) => return effects.push(Effect::Fatal("the takeover's configuration cannot be read".into())),
         };
+        self.log.taken_over(cuts);
         for shard in &mut self.shards {
             let cut = cuts.iter().find(|(group, _)| *group == shard.replica.id());
             let &(_, after) = cut.expect("a takeover names every group");
