@@ -5,6 +5,7 @@ use std::process::{self, ExitCode};
 use etcring::bench;
 use etcring::config::{self, Parsed};
 use etcring::server::{logging, start};
+use etcring::sim;
 use etcring::tools;
 
 #[global_allocator]
@@ -18,6 +19,9 @@ fn main() -> ExitCode {
     }
     if let Some(code) = tools::run(&args) {
         return code;
+    }
+    if args.first().is_some_and(|first| first == "sim") {
+        return simulate(&args[1..]);
     }
     match config::parse(&args, std::env::vars()) {
         Err(error) => {
@@ -54,4 +58,18 @@ fn main() -> ExitCode {
 fn keep_pages_small() {
     // SAFETY: this option only changes how the kernel backs memory that is mapped from here on.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+}
+
+/// `etcring sim`: one seed of the simulation, as the tests run it.
+fn simulate(args: &[String]) -> ExitCode {
+    match sim::command(args) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("{what}");
+            ExitCode::FAILURE
+        }
+    }
 }

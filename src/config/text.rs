@@ -46,6 +46,9 @@ pub const USAGE: &str = "Usage:
   etcring bench put|range|txn|watch|lease|mixed [flags]
     Put load on any server with etcd's API and measure it.
 
+  etcring sim --seed N [--trace]
+    Replay a seed of the simulation that the tests run.
+
   etcring --version
     Show the version.
 

@@ -13,7 +13,8 @@ use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 
 use super::executor::{Incoming, Outgoing};
-use super::history::{Asked, History, Lease};
+use super::history::{Asked, History};
+use super::leases::{Lease, LeaseAsked, LeaseCall, lease_answered, leases_listed};
 use super::member::Member;
 use super::model::{Answered, Write};
 use super::watch::Watched;
@@ -23,17 +24,21 @@ const KEYS: u64 = 12;
 /// The most streams of watches, the auditing one apart.
 const STREAMS_MAX: usize = 5;
 
-enum Kind {
+/// What was asked.
+pub(super) enum Kind {
     Write(Asked),
     Range(pb::RangeRequest),
-    Grant(i64),
-    Revoke(i64),
+    Lease(i64, LeaseCall),
+    Leases,
     Compact(i64),
+    Hash(i64),
+    Defragment,
 }
 
 struct Call {
     front: u16,
     kind: Kind,
+    asked_at: Instant,
     low: i64,
     /// What had been compacted when it was asked.
     compacted: i64,
@@ -56,10 +61,11 @@ pub struct Clients {
     streams: BTreeMap<CallId, Stream>,
     next_call: u64,
     next_value: u64,
-    next_lease: i64,
+    pub(super) next_lease: i64,
     audit: Option<CallId>,
     /// In which run of the member.
     run: usize,
+    pub(super) now: Instant,
     /// Requests that were asked.
     pub asked: u64,
     /// Requests that were answered with what they asked for.
@@ -76,14 +82,7 @@ impl Clients {
 
     /// What the calls that wait are; for people.
     pub fn describe(&self) -> Vec<String> {
-        let name = |kind: &Kind| match kind {
-            Kind::Write(asked) => format!("{:?}", asked.write),
-            Kind::Range(request) => format!("{request:?}"),
-            Kind::Grant(id) => format!("grant {id}"),
-            Kind::Revoke(id) => format!("revoke {id}"),
-            Kind::Compact(revision) => format!("compact {revision}"),
-        };
-        self.calls.iter().map(|(id, call)| format!("{id:?} at front {}: {}", call.front, name(&call.kind))).collect()
+        self.calls.iter().map(|(id, call)| format!("{id:?} at front {}: {}", call.front, kind_name(&call.kind))).collect()
     }
 
     /// Whether the auditing watch of this run was asked for.
@@ -96,7 +95,7 @@ impl Clients {
         self.audit.is_some_and(|call| self.streams[&call].watches[&1].created)
     }
 
-    fn open(&mut self, member: &mut Member, front: u16, method: Method, message: &impl Message) -> CallId {
+    pub(super) fn open(&mut self, member: &mut Member, front: u16, method: Method, message: &impl Message) -> CallId {
         self.next_call += 1;
         let call = CallId(self.next_call);
         member.call(front, Incoming::Open(call, method));
@@ -137,16 +136,17 @@ impl Clients {
         self.keep(call, front, Kind::Range(request), history);
     }
 
-    fn keep(&mut self, call: CallId, front: u16, kind: Kind, history: &History) {
+    pub(super) fn keep(&mut self, call: CallId, front: u16, kind: Kind, history: &History) {
         self.asked += 1;
-        let (low, compacted) = (history.shown, history.compacted);
-        self.calls.insert(call, Call { front, kind, low, compacted, message: None });
+        let (low, compacted, asked_at) = (history.shown, history.compacted, self.now);
+        self.calls.insert(call, Call { front, kind, asked_at, low, compacted, message: None });
     }
 
     /// Some client does something.
     pub fn act(&mut self, member: &mut Member, history: &mut History, now: Instant, rng: &mut Prng) {
+        self.now = now;
         let front = rng.below(u64::from(member.shape.fronts)) as u16;
-        match rng.below(100) {
+        match rng.below(110) {
             0..40 => {
                 let put = self.put(history, rng, None);
                 self.write(member, history, front, Method::Put, &put.clone(), Write::Put(put));
@@ -161,25 +161,32 @@ impl Clients {
                 self.write(member, history, front, Method::Txn, &txn.clone(), Write::Txn(txn));
             }
             64..78 => {
-                let (key, range_end) = if rng.chance(2, 3) { range(rng) } else { (key(rng), Bytes::new()) };
-                let revision = if rng.chance(1, 2) { 0 } else { 1 + rng.below(history.top() as u64) as i64 };
-                let limit = if rng.chance(1, 3) { rng.below(6) as i64 } else { 0 };
-                let request = pb::RangeRequest {
-                    key,
-                    range_end,
-                    revision,
-                    limit,
-                    count_only: rng.chance(1, 8),
-                    ..pb::RangeRequest::default()
-                };
+                let request = random_range(history, rng);
                 self.range(member, history, front, request);
             }
-            78..83 => self.grant(member, history, front, now, rng),
+            78..83 => self.grant(member, history, front, rng),
             83..86 => self.revoke(member, history, front, rng),
             86..88 => self.compact(member, history, front, rng),
             88..97 => self.watch(member, history, front, rng),
-            _ => self.cancel(member, history, rng),
+            97..100 => self.cancel(member, history, rng),
+            100..103 => self.keep_alive(member, history, front, rng),
+            103..105 => self.time_to_live(member, history, front, rng),
+            105 => self.list_leases(member, history, front),
+            106..109 => {
+                let revision = rng.below(history.top() as u64 + 1) as i64;
+                self.hash(member, history, front, revision);
+            }
+            _ => {
+                let call = self.open(member, front, Method::Defragment, &pb::DefragmentRequest {});
+                self.keep(call, front, Kind::Defragment, history);
+            }
         }
+    }
+
+    /// Asks for a hash at a revision; 0: at the current one.
+    pub fn hash(&mut self, member: &mut Member, history: &History, front: u16, revision: i64) {
+        let call = self.open(member, front, Method::HashKV, &pb::HashKvRequest { revision });
+        self.keep(call, front, Kind::Hash(revision), history);
     }
 
     fn write(
@@ -201,7 +208,10 @@ impl Clients {
         let mut value = format!("{:06}", self.next_value).into_bytes();
         let pad = if rng.chance(1, 8) { 1400 } else { 120 };
         value.resize(6 + rng.below(pad) as usize, b'.');
-        let leases: Vec<i64> = history.leases.iter().filter(|(_, l)| l.granted && !l.revoked).map(|(&id, _)| id).collect();
+        // Sometimes one that is gone.
+        let gone = rng.chance(1, 10);
+        let usable = |l: &Lease| l.granted.is_some() && l.gone.is_some() == gone;
+        let leases: Vec<i64> = history.leases.iter().filter(|(_, l)| usable(l)).map(|(&id, _)| id).collect();
         let lease = match leases.len() {
             0 => 0,
             _ if rng.chance(2, 3) => 0,
@@ -247,27 +257,6 @@ impl Clients {
             success.push(pb::RequestOp { request: Some(Request::RequestTxn(nested)) });
         }
         pb::TxnRequest { compare, success, failure }
-    }
-
-    fn grant(&mut self, member: &mut Member, history: &mut History, front: u16, now: Instant, rng: &mut Prng) {
-        self.next_lease += 1;
-        let id = self.next_lease;
-        let ttl = if rng.chance(1, 2) { 2 + rng.below(4) as i64 } else { 100_000 };
-        let request = pb::LeaseGrantRequest { id, ttl };
-        let call = self.open(member, front, Method::LeaseGrant, &request);
-        history.leases.insert(id, Lease { from: now, ttl, granted: false, revoking: false, revoked: false });
-        self.keep(call, front, Kind::Grant(id), history);
-    }
-
-    fn revoke(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
-        let ids: Vec<i64> = history.leases.keys().copied().collect();
-        if ids.is_empty() {
-            return;
-        }
-        let id = ids[rng.below(ids.len() as u64) as usize];
-        let call = self.open(member, front, Method::LeaseRevoke, &pb::LeaseRevokeRequest { id });
-        history.leases.get_mut(&id).expect("it is one of them").revoking = true;
-        self.keep(call, front, Kind::Revoke(id), history);
     }
 
     fn compact(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
@@ -363,6 +352,7 @@ impl Clients {
     /// # Errors
     /// What is wrong with it.
     pub fn take(&mut self, id: CallId, message: Outgoing, history: &mut History, now: Instant) -> Result<(), String> {
+        self.now = now;
         if self.streams.contains_key(&id) {
             return self.stream_message(id, message, history);
         }
@@ -379,17 +369,22 @@ impl Clients {
             }
             Outgoing::Finish(_, status) => {
                 let call = self.calls.remove(&id).expect("looked at above");
-                if status.is_ok() { self.answered(call, history) } else { refused(call, &status, history, now) }
+                if status.is_ok() { self.answered(id, call, history) } else { self.refused(id, call, &status, history) }
             }
         }
     }
 
-    fn answered(&mut self, call: Call, history: &mut History) -> Result<(), String> {
-        let bytes = call.message.ok_or("a call ended well without an answer")?;
+    fn answered(&mut self, id: CallId, mut call: Call, history: &mut History) -> Result<(), String> {
+        let bytes = call.message.take().ok_or("a call ended well without an answer")?;
         self.answered += 1;
         let revision = |header: &Option<pb::ResponseHeader>| header.as_ref().map_or(0, |h| h.revision);
         match call.kind {
             Kind::Write(asked) => {
+                if let Write::Put(put) = &asked.write
+                    && history.leases.get(&put.lease).is_some_and(|lease| lease.is_gone_for(id))
+                {
+                    return Err(format!("{asked:?} is answered, though its lease was gone"));
+                }
                 let (revision, answered) = match asked.write {
                     Write::Put(_) => {
                         let put: pb::PutResponse = decode(&bytes)?;
@@ -410,20 +405,13 @@ impl Clients {
                 Err(format!("a read at {} is answered, though {} was compacted", request.revision, call.compacted))
             }
             Kind::Range(request) => history.ranged(request, decode(&bytes)?, call.low),
-            Kind::Grant(id) => {
-                let granted: pb::LeaseGrantResponse = decode(&bytes)?;
-                let lease = history.leases.get_mut(&id).expect("it was asked for");
-                lease.granted = true;
-                if (granted.id, granted.ttl) != (id, lease.ttl) {
-                    return Err(format!("a grant of {id} for {} is answered {granted:?}", lease.ttl));
-                }
-                history.told(revision(&granted.header), call.low)
+            Kind::Lease(lease, of) => {
+                let asked = LeaseAsked { call: id, at: call.asked_at, low: call.low, now: self.now, last: self.next_call };
+                lease_answered(lease, of, &asked, &bytes, history)
             }
-            Kind::Revoke(id) => {
-                let revoked: pb::LeaseRevokeResponse = decode(&bytes)?;
-                history.leases.get_mut(&id).expect("it was asked for").revoked = true;
-                history.told(revision(&revoked.header), call.low)
-            }
+            Kind::Leases => leases_listed(id, self.now, &decode(&bytes)?, history),
+            Kind::Hash(asked) => history.hashed(asked, &decode(&bytes)?, call.low),
+            Kind::Defragment => Ok(()),
             Kind::Compact(at) => {
                 let compacted: pb::CompactionResponse = decode(&bytes)?;
                 history.compacted = history.compacted.max(at);
@@ -468,13 +456,48 @@ impl Clients {
         self.run += 1;
     }
 
+    /// An error, and whether it may be one.
+    fn refused(&self, id: CallId, call: Call, status: &Status, history: &mut History) -> Result<(), String> {
+        if matches!(status.code, Code::Unavailable | Code::DeadlineExceeded) {
+            give_up(call, history);
+            return Ok(());
+        }
+        let text = status.message.as_ref();
+        let compacted = |revision: i64| text.contains("compacted") && revision > 0 && revision < history.compacting;
+        let may_be = match (&call.kind, status.code) {
+            (Kind::Write(asked), Code::NotFound) => {
+                let leases = leases_of(&asked.write);
+                let may_be = !leases.iter().all(|lease| history.leases.get(lease).is_some_and(|l| l.lives(self.now)));
+                if let [lease] = leases[..] {
+                    history.lease_not_there(lease, id, self.next_call);
+                }
+                may_be
+            }
+            (Kind::Write(_), Code::ResourceExhausted) => text.contains("no space left on device"),
+            (Kind::Range(request), Code::OutOfRange) => compacted(request.revision),
+            (Kind::Hash(revision), Code::OutOfRange) => compacted(*revision),
+            (Kind::Compact(at), Code::OutOfRange) => text.contains("compacted") && *at <= history.compacting,
+            (&Kind::Lease(lease, LeaseCall::Revoke), Code::NotFound) => {
+                let may_be = history.leases[&lease].may_be_revoked_already(id, self.now);
+                history.lease_not_there(lease, id, self.next_call);
+                may_be
+            }
+            _ => false,
+        };
+        if may_be { Ok(()) } else { Err(format!("{} is refused: {status:?}", kind_name(&call.kind))) }
+    }
+
     /// Watches that have not been shown everything.
     pub fn behind(&self, history: &History) -> usize {
         self.streams.values().flat_map(|s| s.watches.values()).filter(|w| w.is_behind(history)).count()
     }
 }
 
-fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, String> {
+/// An answer.
+///
+/// # Errors
+/// It is none.
+pub(super) fn decode<M: Message + Default>(bytes: &Bytes) -> Result<M, String> {
     M::decode(bytes.clone()).map_err(|e| format!("an answer is no protobuf: {e}"))
 }
 
@@ -484,40 +507,15 @@ fn give_up(call: Call, history: &mut History) {
     }
 }
 
-/// An error, and whether it may be one.
-fn refused(call: Call, status: &Status, history: &mut History, now: Instant) -> Result<(), String> {
-    if matches!(status.code, Code::Unavailable | Code::DeadlineExceeded) {
-        give_up(call, history);
-        return Ok(());
-    }
-    let text = status.message.as_ref();
-    let lives = |id: i64, history: &History| {
-        history.leases.get(&id).is_some_and(|l| {
-            let end = l.from + std::time::Duration::from_secs(l.ttl.unsigned_abs());
-            l.granted && !l.revoking && now < end
-        })
-    };
-    let may_be = match (&call.kind, status.code) {
-        (Kind::Write(asked), Code::NotFound) => !leases_of(&asked.write).iter().all(|&id| lives(id, history)),
-        (Kind::Write(_), Code::ResourceExhausted) => text.contains("no space left on device"),
-        (Kind::Range(request), Code::OutOfRange) => {
-            text.contains("compacted") && request.revision > 0 && request.revision < history.compacting
-        }
-        (Kind::Compact(at), Code::OutOfRange) => text.contains("compacted") && *at <= history.compacting,
-        (Kind::Revoke(_), Code::NotFound) => true,
-        (Kind::Grant(id), Code::FailedPrecondition) => history.leases.contains_key(id),
-        _ => false,
-    };
-    if may_be { Ok(()) } else { Err(format!("{} is refused: {status:?}", kind_name(&call.kind))) }
-}
-
 fn kind_name(kind: &Kind) -> String {
     match kind {
         Kind::Write(asked) => format!("{:?}", asked.write),
         Kind::Range(request) => format!("{request:?}"),
-        Kind::Grant(id) => format!("the grant of lease {id}"),
-        Kind::Revoke(id) => format!("the revocation of lease {id}"),
+        Kind::Lease(id, of) => format!("{of:?} of lease {id}"),
+        Kind::Leases => "the list of leases".into(),
         Kind::Compact(at) => format!("the compaction at {at}"),
+        Kind::Hash(revision) => format!("the hash at {revision}"),
+        Kind::Defragment => "the defragmentation".into(),
     }
 }
 
@@ -538,6 +536,8 @@ fn leases_of(write: &Write) -> Vec<i64> {
         Write::Txn(txn) => of_txn(txn, &mut leases),
     }
     leases.retain(|&lease| lease != 0);
+    leases.sort_unstable();
+    leases.dedup();
     leases
 }
 
@@ -554,6 +554,36 @@ fn within(folder: u64, rng: &mut Prng) -> (Bytes, Bytes) {
     let from = rng.below(KEYS);
     let to = from + 1 + rng.below(KEYS - from);
     (key_of(folder, from), key_of(folder, to))
+}
+
+/// A read with any of what a read may ask for.
+fn random_range(history: &History, rng: &mut Prng) -> pb::RangeRequest {
+    let (key, range_end) = if rng.chance(2, 3) { range(rng) } else { (key(rng), Bytes::new()) };
+    let mut request = pb::RangeRequest { key, range_end, ..pb::RangeRequest::default() };
+    let some = |rng: &mut Prng| 1 + rng.below(history.top() as u64) as i64;
+    request.revision = if rng.chance(1, 2) { 0 } else { some(rng) };
+    request.limit = if rng.chance(1, 3) { rng.below(6) as i64 } else { 0 };
+    request.count_only = rng.chance(1, 8);
+    request.serializable = rng.chance(1, 4);
+    if rng.chance(1, 3) {
+        request.sort_order = rng.below(3) as i32;
+        request.sort_target = rng.below(5) as i32;
+    }
+    if rng.chance(1, 6) {
+        request.keys_only = true;
+    }
+    if rng.chance(1, 4) {
+        let bounds = [
+            &mut request.min_mod_revision,
+            &mut request.max_mod_revision,
+            &mut request.min_create_revision,
+            &mut request.max_create_revision,
+        ];
+        for bound in bounds {
+            *bound = if rng.chance(1, 2) { some(rng) } else { 0 };
+        }
+    }
+    request
 }
 
 fn range(rng: &mut Prng) -> (Bytes, Bytes) {

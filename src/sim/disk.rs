@@ -243,6 +243,14 @@ impl SimDisk {
         Ok(())
     }
 
+    /// The segments, oldest run first.
+    pub fn segments(&self) -> Vec<SegmentName> {
+        let names = self.names.keys().filter_map(|path| path.file_name());
+        let mut names: Vec<SegmentName> = names.filter_map(|name| SegmentName::parse(&name.to_string_lossy())).collect();
+        names.sort();
+        names
+    }
+
     /// How many bytes the segments and the page files take.
     pub fn used(&self) -> (u64, u64) {
         let (mut wal, mut pages) = (0, 0);

@@ -12,6 +12,7 @@ use crate::base::Instant;
 use crate::proto::etcdserverpb as pb;
 use crate::proto::mvccpb::{Event, KeyValue, event::EventType};
 
+use super::leases::Lease;
 use super::matching::pair_off;
 use super::model::{self, Answered, Change, State, Write};
 
@@ -24,21 +25,6 @@ pub struct Asked {
     pub low: i64,
     /// In which run of the member.
     pub run: usize,
-}
-
-/// A lease as far as the clients know.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Granted not before.
-    pub from: Instant,
-    /// Seconds.
-    pub ttl: i64,
-    /// Its grant was answered.
-    pub granted: bool,
-    /// Its revocation was asked for.
-    pub revoking: bool,
-    /// Its revocation was answered.
-    pub revoked: bool,
 }
 
 enum Check {
@@ -63,6 +49,8 @@ pub struct History {
     pub compacting: i64,
     /// The highest revision that a compaction was answered for.
     pub compacted: i64,
+    /// The hash of each revision, as of each compaction.
+    hashes: BTreeMap<(i64, i64), u32>,
     /// All leases ever asked for.
     pub leases: BTreeMap<i64, Lease>,
 }
@@ -158,6 +146,17 @@ impl History {
     /// Some answer without content was of this revision.
     pub fn told(&mut self, revision: i64, low: i64) -> Result<(), String> {
         self.show(revision, low)
+    }
+
+    /// A hash is answered: it is always the same, whoever is asked, and whatever became of the member in between.
+    pub fn hashed(&mut self, asked: i64, response: &pb::HashKvResponse, low: i64) -> Result<(), String> {
+        self.show(response.header.as_ref().map_or(0, |h| h.revision), low)?;
+        let of = (response.hash_revision, response.compact_revision);
+        let known = *self.hashes.entry(of).or_insert(response.hash);
+        if known != response.hash || asked > 0 && asked != response.hash_revision {
+            return Err(format!("the hash at {asked} is {response:?}, and was {known}"));
+        }
+        Ok(())
     }
 
     fn wait(&mut self, revision: i64, check: Check) -> Result<(), String> {
@@ -256,8 +255,7 @@ impl History {
         let writes = self.in_doubt.iter().enumerate().filter(|(_, asked)| made(asked)).map(|(at, _)| at);
         let ended = |id: i64, lease: &Lease| {
             let attached = before.values().filter(|kv| kv.lease == id).map(|kv| Change { key: kv.key.clone(), kv: None });
-            let may_end = lease.revoking || now >= lease.from + std::time::Duration::from_secs(lease.ttl.unsigned_abs());
-            may_end && attached.eq(truth.iter().cloned())
+            lease.may_have_ended(now) && attached.eq(truth.iter().cloned())
         };
         let leases = self.leases.iter().enumerate().filter(|(_, (id, lease))| ended(**id, lease));
         writes.chain(leases.map(|(at, _)| self.in_doubt.len() + at)).collect()

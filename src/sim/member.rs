@@ -70,11 +70,11 @@ pub fn paths() -> Paths {
 }
 
 impl Member {
-    /// Starts a member on what `disk` holds.
+    /// Starts a member on what `disk` holds. `None`: power failed before it had made its files.
     ///
     /// # Errors
     /// What the member would say, refusing to start.
-    pub fn start(disk: &mut SimDisk, shape: Shape, now: Instant, rng: &mut Prng) -> Result<Member, String> {
+    pub fn start(disk: &mut SimDisk, shape: Shape, now: Instant, rng: &mut Prng) -> Result<Option<Member>, String> {
         let paths = paths();
         let found = recover::find(&*disk, &paths).map_err(|e| e.to_string())?;
         let member = initial_member_id(&["http://localhost:2380"], "etcd-cluster");
@@ -91,11 +91,16 @@ impl Member {
         let homes = homes(cores, fronts, shape.together);
         let executors = 1 + homes.cores.iter().chain(&homes.fronts).copied().max().expect("there is core 0");
         let run = RunNumber(found.wal.run.0 + 1);
+        let dies_at = rng.below(24);
         for group in (0..=shards).map(GroupId) {
             disk.make(&paths.pages(group));
             if !found.notes.contains_key(&group) {
                 disk.set_length(&paths.pages(group), 0);
                 disk.sync(&paths.pages(group));
+            }
+            if dies_at == 0 && rng.chance(1, 4) {
+                disk.crash(rng);
+                return Ok(None);
             }
         }
         disk.sync_folder(paths.root());
@@ -103,8 +108,16 @@ impl Member {
             let first = SegmentName { wal: WalId { run, core }, sequence: SegmentSequence(1) };
             disk.make(&paths.segment(first));
             disk.allocate(&paths.segment(first), SEGMENT_BYTES);
+            if dies_at == 1 && rng.chance(1, 2) {
+                disk.crash(rng);
+                return Ok(None);
+            }
         }
         disk.sync_folder(paths.wal());
+        if dies_at == 2 {
+            disk.crash(rng);
+            return Ok(None);
+        }
         let mut made = Vec::new();
         for index in 0..executors {
             let (core, front) = residents(&homes, index);
@@ -121,7 +134,8 @@ impl Member {
         }
         let noted = found.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
         let known_stable_on_disk = noted.max(found.wal.known.stable);
-        Ok(Member { shape, known_stable_on_disk, executors: made, homes, work: Vec::new(), written: BTreeMap::new(), paths })
+        let (work, written) = (Vec::new(), BTreeMap::new());
+        Ok(Some(Member { shape, known_stable_on_disk, executors: made, homes, work, written, paths }))
     }
 
     /// The executor of a front.

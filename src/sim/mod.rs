@@ -15,8 +15,9 @@
 //!
 //! Checked, each by a function: every answer is what a naive store says at its revision (`History::check`); what was answered or shown
 //! is there after a failure, with the same revision (`History::audit`, `History::finish`); what was in doubt is there whole or not at
-//! all; revisions are gapless, and made by somebody (`History::finish`); no answer is of an older revision than one shown before it was
-//! asked (`History::told`); watches lose, double, reorder and split nothing (`Watched::check`); everything asked is answered when the
+//! all; revisions are gapless, and made by somebody, who made no other (`History::finish`); no answer is of an older revision than one shown before it was
+//! asked (`History::told`); watches lose, double, reorder and split nothing (`Watched::check`); leases that are gone stay gone, and
+//! those that must be there are (`leases`); the hash of a revision is always the same (`History::hashed`); everything asked is answered when the
 //! faults stop, and the WAL at rest is short (`world`).
 //!
 //! `etcring sim --seed N` replays a seed. Rank 9.
@@ -26,6 +27,7 @@ mod disk;
 mod disk_work;
 mod executor;
 mod history;
+mod leases;
 mod matching;
 mod member;
 mod model;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::mvccpb::KeyValue;
@@ -116,13 +117,41 @@ pub fn range(state: &State, request: &pb::RangeRequest) -> pb::RangeResponse {
     if request.count_only {
         return pb::RangeResponse { count, ..pb::RangeResponse::default() };
     }
+    let bounds = [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision];
+    let (target, order) = (request.sort_target(), request.sort_order());
     let limit = usize::try_from(request.limit).unwrap_or(0);
+    // etcd takes key order for wanted where no other order is named, though it sorts by a target that is: the limit comes first.
+    let by_key = order == SortOrder::None || (target, order) == (SortTarget::Key, SortOrder::Ascend);
+    if by_key && limit > 0 && bounds == [0; 4] {
+        kvs.truncate(limit + 1);
+    }
+    let within = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
+    kvs.retain(|kv| {
+        within(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            && within(kv.create_revision, request.min_create_revision, request.max_create_revision)
+    });
+    let by = |a: &KeyValue, b: &KeyValue| match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    };
+    match order {
+        SortOrder::Descend => kvs.sort_by(|a, b| by(b, a)),
+        // A target alone means ascending.
+        SortOrder::Ascend | SortOrder::None => kvs.sort_by(by),
+    }
     let more = limit > 0 && kvs.len() > limit;
     if more {
         kvs.truncate(limit);
     }
     if request.keys_only {
         kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        // etcd's index answers without reading what is stored, and so without leases.
+        if target != SortTarget::Value {
+            kvs.iter_mut().for_each(|kv| kv.lease = 0);
+        }
     }
     pb::RangeResponse { header: None, kvs, more, count }
 }

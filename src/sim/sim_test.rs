@@ -113,3 +113,18 @@ fn mutant_answered_before_stable_is_caught() {
 fn mutant_one_groups_barrier_missing_is_caught() {
     is_caught(Mutant::OneBarrierMissing);
 }
+
+#[test]
+fn mutant_meta_not_awaited_is_caught() {
+    is_caught(Mutant::MetaNotAwaited);
+}
+
+#[test]
+fn mutant_lease_not_asked_is_caught() {
+    is_caught(Mutant::LeaseNotAsked);
+}
+
+#[test]
+fn mutant_hub_not_begun_is_caught() {
+    is_caught(Mutant::HubNotBegun);
+}

@@ -139,7 +139,7 @@ impl World {
     fn new(seed: u64, options: Options) -> World {
         let mut rng = Prng::new(seed);
         let shards = [1, 2, 4, 16][rng.below(4) as usize];
-        let cache_bytes = if rng.chance(1, 3) { 96 << 10 } else { 1 << 20 };
+        let cache_bytes = [0, 96 << 10, 1 << 20, 1 << 20][rng.below(4) as usize];
         let shape = Shape { shards, cores: 1, fronts: 1, together: true, cache_bytes };
         World {
             options,
@@ -195,19 +195,27 @@ impl World {
         if self.options.rot { self.rot() } else { Ok(()) }
     }
 
-    /// Starts the member, with another number of cores and fronts than before.
+    /// Starts the member, with another number of cores and fronts than before. Power may fail in the middle of a start, too.
     fn start(&mut self) -> Result<Member, String> {
         self.shape.cores = 1 + self.rng.below(3) as u16;
         self.shape.fronts = 1 + self.rng.below(2) as u16;
         self.shape.together = self.rng.chance(1, 2);
         self.note(format!("start: {:?}", self.shape));
-        Member::start(&mut self.disk, self.shape, self.now, &mut self.rng)
-            .map_err(|e| format!("the member does not start: {e}"))
+        loop {
+            let member = Member::start(&mut self.disk, self.shape, self.now, &mut self.rng)
+                .map_err(|e| format!("the member does not start: {e}"))?;
+            match member {
+                Some(member) => return Ok(member),
+                None => self.note("power failure in the middle of a start".into()),
+            }
+        }
     }
 
     /// One run of the member, to its end.
     fn live(&mut self, mut member: Member, faults: bool) -> Result<Ended, String> {
-        let crash_at = if faults { self.step + 1 + self.rng.below(6_000) } else { u64::MAX };
+        // Now and then while the member still recovers, or has only just come to serve.
+        let most = [120, 600, 6_000, 6_000][self.rng.below(4) as usize];
+        let crash_at = if faults { self.step + 1 + self.rng.below(most) } else { u64::MAX };
         let cleanly = self.rng.chance(1, 8);
         let mut finals: Option<u64> = None;
         let mut rested_since = self.step;
@@ -226,6 +234,7 @@ impl World {
             }
         }
         self.check_known_stable(&member)?;
+        self.look_round(&mut member);
         loop {
             if self.step >= crash_at {
                 return self.end(member, cleanly);
@@ -261,13 +270,24 @@ impl World {
         }
     }
 
+    /// What is asked of every run of the member: leases, and the hash of something old.
+    fn look_round(&mut self, member: &mut Member) {
+        for front in 0..member.shape.fronts {
+            self.clients.list_leases(member, &self.history, front);
+            let old = self.rng.below(self.history.top() as u64 + 1) as i64;
+            self.clients.hash(member, &self.history, front, old);
+        }
+    }
+
     fn read_finally(&mut self, member: &mut Member) {
         let low = self.history.compacting.max(1);
         let old = low + self.rng.below((self.history.top() - low + 1) as u64) as i64;
         for front in 0..member.shape.fronts {
             self.clients.read_all(member, &self.history, front, 0);
             self.clients.read_all(member, &self.history, front, old);
+            self.clients.hash(member, &self.history, front, 0);
         }
+        self.look_round(member);
     }
 
     /// One thing happens. False: nothing was possible but for the clock to go on.
@@ -319,6 +339,10 @@ impl World {
         let most = u64::from(self.shape.cores) * 5 * SEGMENT_BYTES;
         if wal > most {
             return Err(format!("the WAL takes {wal} bytes at rest, more than {most}"));
+        }
+        let segments = self.disk.segments();
+        if segments.first().map(|oldest| oldest.wal.run) != segments.last().map(|newest| newest.wal.run) {
+            return Err(format!("segments of earlier runs are kept at rest: {segments:?}"));
         }
         Ok(())
     }
