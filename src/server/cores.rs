@@ -1,7 +1,7 @@
 //! How many CPUs there are for us, and which cores run on them.
 //!
 //! CPUs = min(affinity, ceil(the cgroup's cpu.max)). From 3 up a quarter of them, rounded up, are fronts and the rest
-//! shard cores; with 2 one is a front; with 1 everything runs on one thread.
+//! shard cores; with 1 or 2 everything runs on one thread.
 
 use crate::base::limits::{CORES_MAX, SHARDS_MAX};
 use crate::config::Cpus;
@@ -9,8 +9,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-/// From this many CPUs on, fronts have threads of their own.
-const CPUS_WITH_FRONTS_MIN: usize = 2;
+/// From this many CPUs on there is more than one thread, and fronts have threads of their own.
+const CPUS_WITH_FRONTS_MIN: usize = 3;
 /// One front per so many CPUs, begun ones counted.
 const CPUS_PER_FRONT: usize = 4;
 
@@ -45,10 +45,10 @@ pub fn layout(found: usize, cpus: &Cpus, front_cores: Option<u16>) -> Layout {
         Cpus::Pinned(list) => (list.len(), list.clone()),
     };
     let count = count.max(1);
-    let fronts = match front_cores {
-        Some(fronts) => usize::from(fronts),
-        None if count < CPUS_WITH_FRONTS_MIN => 0,
-        None => count.div_ceil(CPUS_PER_FRONT),
+    let (count, fronts) = match front_cores {
+        Some(fronts) => (count, usize::from(fronts)),
+        None if count < CPUS_WITH_FRONTS_MIN => (1, 0),
+        None => (count, count.div_ceil(CPUS_PER_FRONT)),
     };
     let fronts = fronts.min(CORES_MAX);
     let shard_cores = count.saturating_sub(fronts).clamp(1, SHARDS_MAX);
@@ -146,7 +146,7 @@ mod tests {
         for (cpus, fronts, shard_cores) in [
             (0, 0, 1),
             (1, 0, 1),
-            (2, 1, 1),
+            (2, 0, 1),
             (3, 1, 2),
             (4, 1, 3),
             (5, 2, 3),
@@ -168,6 +168,8 @@ mod tests {
         assert_eq!((l.fronts, l.shard_cores), (2, 1));
         let l = layout(2, &Cpus::Count(5), None);
         assert_eq!((l.fronts, l.shard_cores), (2, 3));
+        let l = layout(8, &Cpus::Count(2), Some(1));
+        assert_eq!((l.fronts, l.shard_cores), (1, 1));
         let l = layout(2, &Cpus::Pinned(vec![4, 6, 8]), None);
         assert_eq!((l.fronts, l.shard_cores), (1, 2));
         assert_eq!([0, 1, 2, 3].map(|t| l.pin_of(t)), [Some(4), Some(6), Some(8), Some(4)]);
