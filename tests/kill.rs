@@ -16,5 +16,3 @@ mod load;
 mod rounds;
 #[path = "kill/sigterm.rs"]
 mod sigterm;
-#[path = "kill/start.rs"]
-mod start;

@@ -71,7 +71,7 @@ fn flags_are_written_as_gos() {
 fn wrong_command_lines_get_gos_words() {
     for (args, code, message) in [
         (&["-foo"][..], 2, "flag provided but not defined: -foo"),
-        (&["--discovery=x"], 2, "flag provided but not defined: -discovery"),
+        (&["--discoveries=x"], 2, "flag provided but not defined: -discoveries"),
         (
             &["--experimental-txn-mode-write-with-shared-buffer"],
             2,

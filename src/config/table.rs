@@ -223,6 +223,8 @@ pub static FLAGS: &[Flag] = &[
     refused("host-whitelist", Kind::Text, "*"),
     refused("listen-metrics-urls", Kind::Urls, ""),
     refused("force-new-cluster", Kind::Bool, "false"),
+    refused("discovery", Kind::Text, ""),
+    refused("discovery-proxy", Kind::Text, ""),
     refused("discovery-endpoints", Kind::Text, ""),
     refused("discovery-token", Kind::Text, ""),
     refused("discovery-dial-timeout", Kind::Duration, "2s"),
@@ -284,6 +286,6 @@ mod tests {
         let variable = |name| FLAGS[find(name).unwrap()].variable();
         assert_eq!(variable("listen-client-urls"), "ETCD_LISTEN_CLIENT_URLS");
         assert_eq!(variable("cache-bytes"), "ETCRING_CACHE_BYTES");
-        assert_eq!(find("discovery"), None);
+        assert_eq!(find("snapshot-counts"), None);
     }
 }

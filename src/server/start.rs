@@ -90,6 +90,10 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
         return Err(StartError::Probe(problems.iter().map(ToString::to_string).collect()));
     }
     probe::raise_open_files();
+    // The executors open directories by io_uring without a directory to begin at: a relative path leads nowhere there.
+    for path in [Some(&mut config.data_dir), config.wal_dir.as_mut()].into_iter().flatten() {
+        *path = std::path::absolute(&*path).map_err(|e| StartError::Io("finding the current directory", e))?;
+    }
     let mut dir = DataDir::open(&config.data_dir, config.wal_dir.as_deref()).map_err(StartError::DataDir)?;
     for block in dir.paths().blocks() {
         probe::probe_direct_io(&block).map_err(|p| StartError::Probe(vec![p.to_string()]))?;

@@ -64,6 +64,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
+/// The program under test; another build of it may be put to the test as well.
+pub fn binary() -> String {
+    std::env::var("ETCRING_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_etcring").to_owned())
+}
+
 /// How a member is to be started.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -82,17 +87,20 @@ impl Spec {
         self
     }
 
-    /// Starts it on these ports, and does not wait for anything.
-    pub fn spawn_on(&self, port: u16, peer_port: u16) -> Member {
+    /// The command that starts it on these ports.
+    pub fn command_on(&self, port: u16, peer_port: u16) -> Command {
         let url = format!("http://127.0.0.1:{port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        // Another build of it may be put to the test as well.
-        let binary = std::env::var("ETCRING_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_etcring").to_owned());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command.env_clear().arg("--data-dir").arg(&self.data_dir);
         command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer_url]);
         command.args(&self.arguments).envs(self.variables.iter().map(|(k, v)| (k, v)));
-        Member::spawn(command, port)
+        command
+    }
+
+    /// Starts it on these ports, and does not wait for anything.
+    pub fn spawn_on(&self, port: u16, peer_port: u16) -> Member {
+        Member::spawn(self.command_on(port, peer_port), port)
     }
 
     pub fn spawn(&self) -> Member {
@@ -144,6 +152,11 @@ impl Member {
         let (stderr, sink) = (child.stderr.take().expect("piped"), log.clone());
         std::thread::spawn(move || read_log(stderr, &sink));
         Member { child, log, started, port, ready_after: Duration::ZERO }
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// All that it has said.
