@@ -4,6 +4,7 @@ use std::process::{self, ExitCode};
 
 use etcring::bench;
 use etcring::config::{self, Parsed};
+use etcring::server::signals::Signals;
 use etcring::server::{logging, start};
 use etcring::sim;
 use etcring::tools;
@@ -23,6 +24,14 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == "sim") {
         return simulate(&args[1..]);
     }
+    // As early as can be: from here on they are asked for, and the member ends in its own way.
+    let signals = match Signals::block() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("cannot block SIGTERM and SIGINT: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match config::parse(&args, std::env::vars()) {
         Err(error) => {
             eprintln!("{}", error.message);
@@ -43,7 +52,7 @@ fn main() -> ExitCode {
                 tracing::warn!("{warning}");
             }
             // The executors' threads are still there: the process ends without taking them down one by one.
-            match start::run(*config) {
+            match start::run(*config, &signals) {
                 Ok(()) => process::exit(0),
                 Err(error) => {
                     tracing::error!("{error}");

@@ -6,12 +6,20 @@
 #[allow(dead_code, reason = "each test program uses its own part of it")]
 mod support;
 
+#[path = "kill/checker.rs"]
+mod checker;
 #[path = "kill/damage.rs"]
 mod damage;
+#[path = "kill/full.rs"]
+mod full;
+#[path = "kill/growth.rs"]
+mod growth;
 #[path = "kill/history.rs"]
 mod history;
 #[path = "kill/load.rs"]
 mod load;
+#[path = "kill/quota.rs"]
+mod quota;
 #[path = "kill/rounds.rs"]
 mod rounds;
 #[path = "kill/sigterm.rs"]

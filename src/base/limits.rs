@@ -143,6 +143,14 @@ pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 2;
 pub const WAL_FREE_KEPT_MAX: usize = 1;
 /// An idle core seals the tail of its WAL after this long.
 pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long a core that found the disk full waits before it tries again.
+pub const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+/// On a full disk: with less room than this in some core's WAL, core 0 takes no orders that change something.
+pub const WAL_SHORT_BYTES: usize = 4 << 20;
+/// Pages that one slice of defragmentation looks at.
+pub const DEFRAGMENT_PAGES_PER_SLICE: u32 = 64;
+/// Passes of one defragmentation: each finds what the one before let go of.
+pub const DEFRAGMENT_PASSES_MAX: u32 = 4;
 
 // coordinator
 

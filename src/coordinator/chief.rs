@@ -206,6 +206,10 @@ impl Chief {
             Some(reign) if self.open && reign.term() == term && !reign.is_closed() => reign.clone(),
             Some(_) | None => return self.answer_now(ticket, Answer::Refused(Refusal::NotLeader), actions),
         };
+        let takes_room = matches!(order, Order::Write { .. } | Order::LeaseGrant { .. } | Order::LeaseRevoke { .. });
+        if takes_room && self.board.is_short() {
+            return self.answer_now(ticket, Answer::Refused(Refusal::DiskFull), actions);
+        }
         match order {
             Order::Write { write, groups } => self.write(ticket, write, groups, actions),
             Order::LeaseGrant { id, ttl } => self.lease_grant(&reign, ticket, id, ttl, actions),

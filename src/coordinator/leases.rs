@@ -58,6 +58,10 @@ impl Chief {
     /// Leases that have ended are revoked, those of one scan under one hold.
     pub(super) fn scan_leases(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.next_scan = now + LEASE_SCAN_INTERVAL;
+        // On a full disk leases live on until there is space to write of their end.
+        if self.board.is_short() {
+            return;
+        }
         let ended = self.lessor.take_expired(now, LEASES_EXPIRED_PER_SCAN_MAX);
         self.figures.leases_expired += ended.len() as u64;
         if !ended.is_empty() {

@@ -137,6 +137,13 @@ macro_rules! methods {
     };
 }
 
+impl Method {
+    /// Whether a call of it goes on until one side ends it.
+    pub const fn is_endless(self) -> bool {
+        matches!(self, Method::Watch | Method::LeaseKeepAlive | Method::HealthWatch | Method::Observe)
+    }
+}
+
 methods! {
     "etcdserverpb.KV" => {
         Range: "Range", Unary;

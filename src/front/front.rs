@@ -122,6 +122,8 @@ pub struct Front {
     pub(super) parked_bytes: usize,
     /// Whether there has been a reign.
     pub(super) led: bool,
+    /// Whether the member stops.
+    stopping: bool,
 }
 
 impl Front {
@@ -146,6 +148,7 @@ impl Front {
             parked: VecDeque::new(),
             parked_bytes: 0,
             led: false,
+            stopping: false,
             stable,
             shared,
             config,
@@ -172,6 +175,9 @@ impl Front {
         }
         if options.require_leader && self.led && self.shared.leading().is_none() {
             return self.finish(id, errors::NO_LEADER);
+        }
+        if self.stopping && method.is_endless() {
+            return self.finish(id, errors::STOPPED);
         }
         if let Some(deadline) = options.deadline {
             self.calls.at(deadline, Due::Expiry(id));
@@ -224,6 +230,16 @@ impl Front {
             Some(Step::Watch) => self.watch_sent(id, bytes),
             Some(Step::Stream(_)) => self.stream_sent(id, bytes),
             _ => {}
+        }
+    }
+
+    /// The member stops: calls that would not end by themselves end now, and no such call begins any more. All others go on.
+    pub fn stop(&mut self, now: Instant) {
+        self.now = now;
+        self.stopping = true;
+        let endless: Vec<CallId> = self.calls.ids().filter(|(_, c)| c.method.is_endless()).map(|(id, _)| id).collect();
+        for id in endless {
+            self.finish(id, errors::STOPPED);
         }
     }
 

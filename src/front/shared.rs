@@ -109,7 +109,7 @@ impl Shared {
 
     /// The size of the page stores' files.
     pub fn file_bytes(&self) -> u64 {
-        self.board.used_bytes()
+        self.board.file_bytes()
     }
 
     /// The sum of the applied indexes of `groups`.

@@ -101,6 +101,14 @@ impl Span {
         }
     }
 
+    /// The bytes of its bounds.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Span::Key(first) | Span::From(first) => first.len(),
+            Span::Between(first, end) => first.len() + end.len(),
+        }
+    }
+
     /// Whether `key` is in it.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {

@@ -35,6 +35,7 @@ mod describe;
 mod hints;
 mod leaf;
 mod meta;
+mod name;
 mod page;
 mod put;
 mod read;
@@ -61,6 +62,7 @@ pub use cursor::{Cursor, Item};
 pub use damage::{Damage, What};
 pub use describe::{CellDescription, MetaDescription, PageDescription, TreeDescription, describe};
 pub use leaf::VALUE_HEAD_BYTES;
+pub use name::{file_name, read_file_name};
 pub use read::Reader;
 pub use store::Store;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The calls of an executor's front: events from the transport in, messages and statuses out.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
 
@@ -18,13 +19,21 @@ pub struct Calls {
     internal: Internal,
     metering: Rc<Metering>,
     shut_down: Box<dyn Fn()>,
+    ended: Rc<Cell<bool>>,
     incoming: Vec<Incoming>,
 }
 
 impl Calls {
-    /// `shut_down` begins the end of all connections.
-    pub fn new(port: Port, bell: Bell, internal: Internal, metering: Rc<Metering>, shut_down: impl Fn() + 'static) -> Calls {
-        Calls { port, bell, internal, metering, shut_down: Box::new(shut_down), incoming: Vec::new() }
+    /// `shut_down` begins the end of all connections; when they have ended, it sets `ended` and rings `bell`.
+    pub fn new(
+        port: Port,
+        bell: Bell,
+        internal: Internal,
+        metering: Rc<Metering>,
+        ended: Rc<Cell<bool>>,
+        shut_down: impl Fn() + 'static,
+    ) -> Calls {
+        Calls { port, bell, internal, metering, shut_down: Box::new(shut_down), ended, incoming: Vec::new() }
     }
 
     /// Hands everything that came in to the front; the bell rings at the next event.
@@ -92,8 +101,8 @@ impl Calls {
         (self.shut_down)();
     }
 
-    /// Whether no call is under way.
-    pub fn is_idle(&self) -> bool {
-        self.port.calls() == 0
+    /// Whether all connections have ended after [`Calls::shut_down`]: everything that was said has left.
+    pub fn have_ended(&self) -> bool {
+        self.ended.get()
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::base::limits::{CHECKPOINT_WRITE_BYTES_MAX, CHECKPOINT_WRITES_IN_FLIGHT};
 use crate::base::{AlignedBuffer, GroupId};
 use crate::io::{Disk, Durability, File, Open, OpenMode, Tasks, Urgency};
-use crate::pages::PageWrite;
+use crate::pages::{PageWrite, file_name};
 use crate::shard::{DiskEffect, Event};
 use crate::wal::SegmentName;
 
@@ -146,27 +146,15 @@ impl<D: Disk> Inner<D> {
                 self.done(
                     read,
                     |bytes| Event::PageRead { group, fault, bytes },
-                    || format!("reading {} bytes at offset {} of group {group}'s page file", fault.bytes(), fault.offset()),
+                    || format!("reading {} bytes at offset {} of {}", fault.bytes(), fault.offset(), file_name(group)),
                 )
             }
             DiskEffect::PagesWrite { group, writes } => self.pages_write(group, writes).await,
             DiskEffect::PagesSync { group } => {
                 let synced = self.page_file(group).sync().await;
-                self.done(synced, |()| Event::CheckpointStepDone(group), || format!("syncing group {group}'s page file"))
+                self.done(synced, |()| Event::CheckpointStepDone(group), || format!("syncing {}", file_name(group)))
             }
-            DiskEffect::MetaWrite { group, write } => {
-                let file = self.page_file(group);
-                let written = async {
-                    file.write_at(write.offset(), &write.bytes).await?;
-                    file.sync().await
-                };
-                let written = written.await;
-                self.done(
-                    written,
-                    |()| Event::CheckpointStepDone(group),
-                    || format!("writing the meta page at offset {} of group {group}'s page file", write.offset()),
-                )
-            }
+            DiskEffect::MetaWrite { group, write } => self.meta_write(group, write).await,
             DiskEffect::PagesLength { group, bytes } => {
                 // Longer than needed does no harm: what matters is in the meta page.
                 if let Err(e) = self.page_file(group).set_length(bytes).await {
@@ -210,7 +198,7 @@ impl<D: Disk> Inner<D> {
                 self.segments.borrow_mut().insert(segment, Rc::new(file));
                 Report::Event(Event::SegmentReady(segment))
             }
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+            Err(e) if is_full(&e) => {
                 self.disk.remove(&self.path(segment).with_extension("new")).await.ok();
                 Report::Event(Event::SegmentRefused(segment))
             }
@@ -254,9 +242,28 @@ impl<D: Disk> Inner<D> {
 
     async fn remove(&self, segment: SegmentName) {
         self.segments.borrow_mut().remove(&segment);
-        if let Err(e) = self.disk.remove(&self.path(segment)).await {
+        // Synced, so that a power loss leaves no gap between those that follow one another.
+        let removed = async {
+            self.disk.remove(&self.path(segment)).await?;
+            self.disk.sync_directory(&self.wal_folder).await
+        };
+        if let Err(e) = removed.await {
             tracing::warn!(segment = %segment, error = %e, "WAL segment could not be removed");
         }
+    }
+
+    async fn meta_write(&self, group: GroupId, write: PageWrite) -> Report {
+        let file = self.page_file(group);
+        let written = match file.write_at(write.offset(), &write.bytes).await {
+            Err(e) if is_full(&e) => {
+                return Report::Event(Event::CheckpointRefused { group, step: DiskEffect::MetaWrite { group, write } });
+            }
+            Err(e) => Err(e),
+            // A sync that failed is not tried again: what it did not write may be forgotten.
+            Ok(()) => file.sync().await,
+        };
+        let what = || format!("writing the meta page at offset {} of {}", write.offset(), file_name(group));
+        self.done(written, |()| Event::CheckpointStepDone(group), what)
     }
 
     async fn pages_write(&self, group: GroupId, writes: Vec<PageWrite>) -> Report {
@@ -275,10 +282,17 @@ impl<D: Disk> Inner<D> {
             result = result.and(outcome);
         }
         match result {
-            Err(e) if e.kind() == io::ErrorKind::StorageFull => Report::Event(Event::CheckpointRefused { group, writes }),
-            result => self.done(result, |()| Event::CheckpointStepDone(group), || format!("writing group {group}'s page file")),
+            Err(e) if is_full(&e) => {
+                Report::Event(Event::CheckpointRefused { group, step: DiskEffect::PagesWrite { group, writes } })
+            }
+            result => self.done(result, |()| Event::CheckpointStepDone(group), || format!("writing {}", file_name(group))),
         }
     }
+}
+
+/// Whether an error says that there is no space, on the device or for this user.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Groups writes that lie one behind the other in the file, up to a bound.

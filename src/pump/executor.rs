@@ -143,8 +143,9 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
                 if self.parts.core.is_some() {
                     self.core_inbox.push_back(Event::Stop);
                 }
-                if let Some((_, _, calls)) = &self.parts.front {
+                if let Some((_, front, calls)) = &mut self.parts.front {
                     calls.shut_down();
+                    front.stop(self.parts.tasks.now());
                 }
             }
         }
@@ -253,7 +254,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
 
     fn is_done(&self) -> bool {
         let core = self.parts.core.is_none() || self.stopped;
-        let calls = self.parts.front.as_ref().is_none_or(|(_, _, calls)| calls.is_idle());
+        let calls = self.parts.front.as_ref().is_none_or(|(_, _, calls)| calls.have_ended());
         self.stopping && core && calls
     }
 

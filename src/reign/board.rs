@@ -42,6 +42,7 @@ struct GroupPlace {
     applied: AtomicU64,
     next_matched: AtomicU64,
     used_bytes: AtomicU64,
+    file_bytes: AtomicU64,
 }
 
 /// What each seat's thread publishes.
@@ -51,6 +52,7 @@ struct SeatPlace {
     waiting_for: AtomicU64,
     read_floor: AtomicU64,
     loops: AtomicU64,
+    short: AtomicU64,
 }
 
 /// The shared state of one process. Shared by `Arc`, for as long as the process runs.
@@ -81,12 +83,14 @@ impl Board {
             applied: AtomicU64::new(0),
             next_matched: AtomicU64::new(Revision::MAX.0),
             used_bytes: AtomicU64::new(0),
+            file_bytes: AtomicU64::new(0),
         };
         let seat = || SeatPlace {
             waiting_term: AtomicU64::new(0),
             waiting_for: AtomicU64::new(Revision::MAX.0),
             read_floor: AtomicU64::new(Revision::MAX.0),
             loops: AtomicU64::new(0),
+            short: AtomicU64::new(0),
         };
         Board {
             mutants,
@@ -143,15 +147,33 @@ impl Board {
         (raw != Revision::MAX.0).then_some(Revision(raw))
     }
 
-    /// Publishes the bytes in use in `group`'s page store.
+    /// Publishes the bytes in use in `group`'s page store, and the length of its file.
     #[inline]
-    pub fn publish_used_bytes(&self, group: GroupId, bytes: u64) {
-        self.groups[group.slot()].used_bytes.store(bytes, Ordering::Relaxed);
+    pub fn publish_bytes(&self, group: GroupId, used: u64, file: u64) {
+        self.groups[group.slot()].used_bytes.store(used, Ordering::Relaxed);
+        self.groups[group.slot()].file_bytes.store(file, Ordering::Relaxed);
     }
 
     /// The bytes in use in all page stores: what the quota counts.
     pub fn used_bytes(&self) -> u64 {
         self.groups.iter().map(|g| g.used_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The bytes that the page files take; at least what is in use, as pages that are in use and not written yet will be.
+    pub fn file_bytes(&self) -> u64 {
+        let of = |g: &GroupPlace| g.file_bytes.load(Ordering::Relaxed).max(g.used_bytes.load(Ordering::Relaxed));
+        self.groups.iter().map(|g| of(g)).sum()
+    }
+
+    /// Publishes whether the disk is full and `core` has little room left in its log (rule 18).
+    #[inline]
+    pub fn publish_short(&self, core: CoreId, short: bool) {
+        self.seats[self.place(Seat::Core(core))].short.store(u64::from(short), Ordering::Relaxed);
+    }
+
+    /// Whether any core says so.
+    pub fn is_short(&self) -> bool {
+        self.seats.iter().any(|seat| seat.short.load(Ordering::Relaxed) != 0)
     }
 
     // What group 0 decides.
@@ -395,8 +417,8 @@ mod tests {
     fn what_is_published_is_read() {
         let board = board();
         board.publish_applied(GroupId(2), Index(9));
-        board.publish_used_bytes(GroupId(0), 100);
-        board.publish_used_bytes(GroupId(2), 11);
+        board.publish_bytes(GroupId(0), 100, 4096);
+        board.publish_bytes(GroupId(2), 11, 0);
         board.publish_next_matched(GroupId(1), Some(Revision(3)));
         board.publish_alarms(2);
         board.publish_auth_revision(6);
@@ -404,6 +426,7 @@ mod tests {
         board.count_loop(CoreId(1));
         assert!(board.raise_serving(Revision(3)) && !board.raise_serving(Revision(2)));
         assert_eq!((board.serving(), board.applied(GroupId(2)), board.used_bytes()), (Revision(3), Index(9), 111));
+        assert_eq!(board.file_bytes(), 4107);
         assert_eq!((board.next_matched(GroupId(1)), board.next_matched(GroupId(0))), (Some(Revision(3)), None));
         assert_eq!((board.alarms(), board.auth_revision(), board.previous_values_watches()), (2, 6, 1));
         assert_eq!((board.loops(CoreId(1)), board.loops(CoreId(0))), (1, 0));

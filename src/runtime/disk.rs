@@ -168,7 +168,8 @@ impl DiskFile {
             // A write may end early when space runs out: the next one then says so. What is not in blocks is written again.
             let whole = written / BLOCK_BYTES * BLOCK_BYTES;
             if whole == 0 {
-                return Err(io::Error::new(ErrorKind::WriteZero, format!("a write of {bytes} bytes ended after {done}")));
+                let kind = if written == 0 { ErrorKind::WriteZero } else { ErrorKind::StorageFull };
+                return Err(io::Error::new(kind, format!("a write of {bytes} bytes ended after {}", done + written)));
             }
             done += whole;
             offset += whole as u64;

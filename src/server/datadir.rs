@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  DATA-DIR/etcring/LOCK             held (flock) while a process uses the directory
-//!                   FORMAT           two lines: "etcring 1", then "new" or "started"
+//!                   FORMAT           two lines: "etcring 1", then "new", or "started" and the last run that served (decimal)
 //!                   BLOCK            4 KiB written through O_DIRECT at each start: the probe's
 //!                   group-NNN.pages  the page store of group NNN (decimal)
 //!                   wal/             or WAL-DIR, which then has LOCK and BLOCK of its own
@@ -15,7 +15,8 @@
 //!   in a `new` directory nothing was ever acknowledged, in a `started` one missing files are damage.
 //! - Whoever creates, renames or removes a file syncs its directory before he relies on it.
 
-use crate::base::GroupId;
+use crate::base::{GroupId, RunNumber};
+use crate::pages::{file_name, read_file_name};
 use crate::wal::SegmentName;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -108,8 +109,8 @@ fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
 pub enum Stage {
     /// Nothing was ever acknowledged from here; what files there are come from a first start that did not finish.
     New,
-    /// A member lives here.
-    Started,
+    /// A member lives here, and has served in this run last.
+    Started(RunNumber),
 }
 
 /// A segment file of the write-ahead log.
@@ -185,7 +186,7 @@ impl Paths {
 
     /// The file of a group's pages.
     pub fn pages(&self, group: GroupId) -> PathBuf {
-        self.root.join(pages_name(group))
+        self.root.join(file_name(group))
     }
 
     /// A file per directory that `probe_direct_io` may write its block to.
@@ -200,7 +201,7 @@ impl Paths {
     pub fn list(&self) -> Result<Listing, DataDirError> {
         let mut listing = Listing::default();
         for (name, path, bytes) in files_in(&self.root)? {
-            match read_pages_name(&name) {
+            match read_file_name(&name) {
                 Some(group) => listing.pages.push(PageFile { group, path, bytes }),
                 None if name == LOCK_FILE || name == FORMAT_FILE || name == BLOCK_FILE => {}
                 None => listing.others.push(path),
@@ -249,21 +250,24 @@ impl Paths {
         }
         match (lines.next(), lines.next()) {
             (Some("new"), None) => Ok(Some(Stage::New)),
-            (Some("started"), None) => Ok(Some(Stage::Started)),
+            (Some(line), None) => {
+                let run = line.strip_prefix("started ").and_then(|run| run.parse().ok());
+                run.map(|run| Some(Stage::Started(RunNumber(run)))).ok_or_else(unknown)
+            }
             _ => Err(unknown()),
         }
     }
 
     fn write_format(&self, stage: Stage) -> Result<(), DataDirError> {
-        let word = match stage {
-            Stage::New => "new",
-            Stage::Started => "started",
+        let line = match stage {
+            Stage::New => "new".to_owned(),
+            Stage::Started(run) => format!("started {run}"),
         };
         let path = format_path(&self.root);
         let temporary = path.with_extension("tmp");
         let write = || {
             let mut file = File::create(&temporary)?;
-            file.write_all(format!("{FORMAT_WORD} {FORMAT_VERSION}\n{word}\n").as_bytes())?;
+            file.write_all(format!("{FORMAT_WORD} {FORMAT_VERSION}\n{line}\n").as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)
         };
@@ -310,30 +314,16 @@ impl DataDir {
         self.stage
     }
 
-    /// To be called once the first state batch is on disk, before the first request is served.
+    /// To be called once the first state batch of `run` is on disk, before the first request is served.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn mark_started(&mut self) -> Result<(), DataDirError> {
-        if self.stage == Stage::New {
-            self.paths.sync()?;
-            self.paths.write_format(Stage::Started)?;
-            self.stage = Stage::Started;
-        }
+    pub fn mark_started(&mut self, run: RunNumber) -> Result<(), DataDirError> {
+        self.paths.sync()?;
+        self.paths.write_format(Stage::Started(run))?;
+        self.stage = Stage::Started(run);
         Ok(())
     }
-}
-
-/// The name of a group's page file.
-pub fn pages_name(group: GroupId) -> String {
-    format!("group-{:03}.pages", group.get())
-}
-
-/// What a page file's name says; `None` for any other name.
-pub fn read_pages_name(name: &str) -> Option<GroupId> {
-    let digits = name.strip_prefix("group-")?.strip_suffix(".pages")?;
-    let group = GroupId(digits.parse().ok()?);
-    (pages_name(group) == name).then_some(group)
 }
 
 /// Lower-case hexadecimal of exactly this width.
@@ -436,7 +426,7 @@ pub(crate) use tests::TestDir;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{CoreId, RunNumber, SegmentSequence};
+    use crate::base::{CoreId, SegmentSequence};
     use crate::wal::WalId;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -464,26 +454,17 @@ mod tests {
     }
 
     #[test]
-    fn names_read_back_as_written() {
-        assert_eq!(pages_name(GroupId(7)), "group-007.pages");
-        assert_eq!(read_pages_name("group-064.pages"), Some(GroupId(64)));
-        for wrong in ["group-7.pages", "group-0007.pages", "group-+07.pages", "group-007.page", "group-.pages"] {
-            assert_eq!(read_pages_name(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
     fn a_new_directory_becomes_started() {
         let dir = TestDir::new("datadir");
         let data = dir.path().join("a/b/m.etcd");
         let mut opened = DataDir::open(&data, None).unwrap();
         assert_eq!(opened.stage(), Stage::New);
         assert_eq!(opened.paths().list().unwrap(), Listing::default());
-        opened.mark_started().unwrap();
+        opened.mark_started(RunNumber(7)).unwrap();
         drop(opened);
         let opened = DataDir::open(&data, None).unwrap();
-        assert_eq!(opened.stage(), Stage::Started);
-        assert_eq!(fs::read_to_string(data.join("etcring/FORMAT")).unwrap(), "etcring 1\nstarted\n");
+        assert_eq!(opened.stage(), Stage::Started(RunNumber(7)));
+        assert_eq!(fs::read_to_string(data.join("etcring/FORMAT")).unwrap(), "etcring 1\nstarted 7\n");
     }
 
     #[test]
@@ -539,7 +520,14 @@ mod tests {
 
     #[test]
     fn other_formats_are_refused() {
-        for text in ["etcring 2\nstarted\n", "", "etcring 1\n", "etcring 1\nstarted\nx\n", "etcring 10\nnew\n"] {
+        for text in [
+            "etcring 2\nstarted 1\n",
+            "",
+            "etcring 1\n",
+            "etcring 1\nstarted 1\nx\n",
+            "etcring 1\nstarted x\n",
+            "etcring 10\nnew\n",
+        ] {
             let dir = TestDir::new("datadir");
             fs::create_dir(dir.path().join("etcring")).unwrap();
             fs::write(dir.path().join("etcring/FORMAT"), text).unwrap();

@@ -10,6 +10,7 @@
 //!  logging   one JSON object per line on stderr         (as etcd's zap writes them)
 //!  notify    "ready" and "stopping" for systemd
 //!  recover   what the files hold                       (checkpoints, WALs; every damage named)
+//!  signals   SIGTERM and SIGINT, waited for
 //!  start     from flags to threads and listeners, and back
 //!  thread    what one executor runs
 //!  process   what /proc says of the process             (for /metrics)
@@ -24,5 +25,6 @@ pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod recover;
+pub mod signals;
 pub mod start;
 pub mod thread;

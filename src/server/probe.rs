@@ -218,6 +218,17 @@ pub fn port_taken(flag: &str, address: SocketAddr, error: &io::Error) -> String 
     format!("cannot listen on {address} ({error}): {advice}")
 }
 
+/// What to say when there is no first WAL segment for a core.
+pub fn no_segment(path: &Path, bytes: u64, error: &io::Error) -> String {
+    let advice = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            format!(": each core needs one of {} MiB, make space on the file system", bytes >> 20)
+        }
+        _ => String::new(),
+    };
+    format!("cannot make WAL segment {} ({error}){advice}", path.display())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::datadir::TestDir;

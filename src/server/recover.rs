@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::limits::PAGE_BYTES;
 use crate::base::mutant::{self, Mutant};
-use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, Term};
+use crate::base::{AlignedBuffer, ClusterId, GroupId, Index, Instant, MemberId, Revision, RunNumber, Term};
 use crate::group::{Machine, Note, Replica};
 use crate::mvcc::Mvcc;
 use crate::pages::{Options, Store, What};
@@ -77,6 +77,8 @@ pub enum RecoverError {
     },
     /// The WAL is damaged.
     Wal(PathBuf, Damage),
+    /// There is no such file, though the member has served from this directory.
+    Missing(PathBuf),
     /// Files that do not belong together.
     Mismatch(String),
 }
@@ -87,6 +89,9 @@ impl fmt::Display for RecoverError {
             RecoverError::Io { path, error } => write!(f, "cannot read {}: {error}", path.display()),
             RecoverError::Pages { path, what } => write!(f, "page file {} is damaged: {what}", path.display()),
             RecoverError::Wal(folder, damage) => write!(f, "the write-ahead log in {} is damaged: {damage}", folder.display()),
+            RecoverError::Missing(path) => {
+                write!(f, "{} is missing: restore the whole data directory from a copy", path.display())
+            }
             RecoverError::Mismatch(what) => f.write_str(what),
         }
     }
@@ -140,16 +145,7 @@ impl Found {
 /// [`RecoverError`] names file and offset of what is damaged.
 pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
     let listing = files.list(paths).map_err(|e| RecoverError::Mismatch(e.to_string()))?;
-    let mut notes = BTreeMap::new();
-    for file in &listing.pages {
-        if let Some(store) = open_store(files, &file.path, 0)? {
-            let note = Note::decode(store.note()).map_err(|_| RecoverError::Pages {
-                path: file.path.clone(),
-                what: "the meta page's note is none of this program's".into(),
-            })?;
-            notes.insert(file.group, note);
-        }
-    }
+    let notes = read_notes(files, &listing)?;
     check_notes(&notes)?;
     let checkpoints = notes.values().map(|note| Checkpoint {
         group: note.group,
@@ -181,6 +177,39 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
         return Err(RecoverError::Mismatch(what));
     }
     Ok(Found { notes, wal })
+}
+
+/// A directory that has served holds a file for every group, and segments of the last run: one that is missing is damage.
+/// `found`: what recovery found, if it found no damage; `last_run`: the last run that served.
+///
+/// # Errors
+/// [`RecoverError::Missing`] names what is not there.
+pub fn check_files(files: &impl Files, paths: &Paths, last_run: RunNumber, found: Option<&Found>) -> Result<(), RecoverError> {
+    let listing = files.list(paths).map_err(|e| RecoverError::Mismatch(e.to_string()))?;
+    if listing.segments.iter().map(|file| file.name.wal.run).max().is_none_or(|run| run < last_run) {
+        return Err(RecoverError::Missing(paths.wal().join(format!("{:016x}-*.wal", last_run.0))));
+    }
+    let shards = match found {
+        Some(found) => found.shards(),
+        None => read_notes(files, &listing)?.values().next().map(|note| note.shards),
+    };
+    let groups = (0..=shards.unwrap_or(0)).map(GroupId);
+    match groups.into_iter().find(|group| !listing.pages.iter().any(|file| file.group == *group)) {
+        Some(group) => Err(RecoverError::Missing(paths.pages(group))),
+        None => Ok(()),
+    }
+}
+
+fn read_notes(files: &impl Files, listing: &Listing) -> Result<BTreeMap<GroupId, Note>, RecoverError> {
+    let mut notes = BTreeMap::new();
+    for file in &listing.pages {
+        if let Some(store) = open_store(files, &file.path, 0)? {
+            let note = Note::decode(store.note())
+                .map_err(|_| damaged_pages(&file.path, "the meta page's note is none of this program's"))?;
+            notes.insert(file.group, note);
+        }
+    }
+    Ok(notes)
 }
 
 fn check_notes(notes: &BTreeMap<GroupId, Note>) -> Result<(), RecoverError> {

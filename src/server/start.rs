@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,11 @@ use crate::shard::Layout;
 use crate::wal::{Ledger, SegmentName, WalId, WriterLimits, WriterOptions};
 
 use super::cores::{self, cpus_found};
-use super::datadir::{DataDir, DataDirError};
+use super::datadir::{DataDir, DataDirError, Stage};
 use super::identity::{cluster_id, initial_member_id};
 use super::probe;
 use super::recover::{self, GroupSeed, Identity, RecoverError, SystemFiles};
+use super::signals::Signals;
 use super::thread::{self, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
@@ -40,6 +41,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a port may stay taken before the start is given up, and how long until it is tried again.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 const LISTEN_PAUSE: Duration = Duration::from_millis(10);
+
+/// A thread that says nothing of why it ended.
+const ENDED_EARLY: &str = "a thread ended before it was ready";
 
 /// Why the member did not start, or why it ended.
 #[derive(Debug)]
@@ -74,13 +78,11 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a member until it is told to stop.
+/// Runs a member until one of `signals` tells it to stop.
 ///
 /// # Errors
 /// [`StartError`], in the words for whoever runs it.
-pub fn run(mut config: Config) -> Result<(), StartError> {
-    // Before there is any other thread: one that does not block them would be ended by them, and with it the process.
-    let signals = Signals::block().map_err(|e| StartError::Io("blocking signals", e))?;
+pub fn run(mut config: Config, signals: &Signals) -> Result<(), StartError> {
     if let Some(host) = cores::default_host() {
         config.use_default_host(host);
     }
@@ -101,14 +103,19 @@ pub fn run(mut config: Config) -> Result<(), StartError> {
     remove_unfinished(&dir);
     let addresses = addresses(&config)?;
     let listeners = addresses.iter().map(|&address| bind(address)).collect::<Result<Vec<_>, _>>()?;
-    let found = recover::find(&SystemFiles, dir.paths()).map_err(StartError::Recover)?;
+    let found = recover::find(&SystemFiles, dir.paths());
+    if let Stage::Started(run) = dir.stage() {
+        // Before any other damage: that files are missing explains it.
+        recover::check_files(&SystemFiles, dir.paths(), run, found.as_ref().ok()).map_err(StartError::Recover)?;
+    }
+    let found = found.map_err(StartError::Recover)?;
     for tail in &found.wal.cut_tails {
         tracing::warn!("{tail}");
     }
     let identity = identify(&config, &found, plan.shard_cores)?;
     let member = Member { config, plan, identity };
     let running = member.launch(&mut dir, found, listeners)?;
-    running.serve(dir, &signals)
+    running.serve(dir, signals)
 }
 
 struct Member {
@@ -124,6 +131,7 @@ struct Running {
     ready: flume::Receiver<()>,
     accept: Vec<flume::Sender<()>>,
     threads: usize,
+    run: RunNumber,
 }
 
 impl Member {
@@ -154,6 +162,11 @@ impl Member {
         let threads = self.plan.threads();
         let run = RunNumber(found.wal.run.0 + 1);
         let mut seeds = self.group_seeds(dir, &found, &layout);
+        let cores_of = || (0..cores).map(CoreId);
+        let writers = cores_of().map(|id| self.writer(dir, id, run, cores, &found, &layout)).collect::<Result<Vec<_>, _>>()?;
+        // All of them, under their names on disk, before any is written to.
+        dir.paths().sync().map_err(StartError::DataDir)?;
+        let mut writers = writers.into_iter();
         let (ended_sender, ended) = flume::unbounded();
         let (ready_sender, ready) = flume::unbounded();
         let mut accept = Vec::new();
@@ -174,7 +187,7 @@ impl Member {
                 Some(id) => Some(thread::CoreSeed {
                     id,
                     groups: layout.groups_of(id).map(|g| seeds.remove(&g).expect("a seed for every group")).collect(),
-                    writer: self.writer(dir, id, run, cores, &found, &layout)?,
+                    writer: writers.next().expect("one for each core"),
                     earlier: if id == CoreId(0) { earlier.take().unwrap_or_default() } else { Ledger::default() },
                     term: found.wal.term,
                     vote: found.wal.vote,
@@ -223,7 +236,7 @@ impl Member {
             runtime::start(&options, move |executor| thread::run(executor, seed))
                 .map_err(|e| StartError::Io("starting an executor", e))?;
         }
-        Ok(Running { senders, ended, ready, accept, threads })
+        Ok(Running { senders, ended, ready, accept, threads, run })
     }
 
     fn checkpoints(&self) -> CheckpointPolicy {
@@ -260,7 +273,8 @@ impl Member {
     ) -> Result<WriterOptions, StartError> {
         let wal = WalId { run, core };
         let first = SegmentName { wal, sequence: SegmentSequence(1) };
-        allocate(&dir.paths().segment(first)).map_err(|e| StartError::Io("making the first WAL segment", e))?;
+        let path = dir.paths().segment(first);
+        allocate(&path).map_err(|e| StartError::Fatal(probe::no_segment(&path, SEGMENT_BYTES as u64, &e)))?;
         let tails = layout.groups_of(core).filter_map(|g| found.wal.groups.iter().find(|r| r.group == g)).map(|r| r.tail());
         Ok(WriterOptions {
             cluster: self.identity.cluster,
@@ -313,22 +327,29 @@ impl Member {
 }
 
 impl Running {
+    /// What the first thread that ended during the start says.
+    fn why_ended(&self) -> String {
+        self.ended.recv().ok().and_then(Result::err).unwrap_or_else(|| ENDED_EARLY.into())
+    }
+
     /// Serves from the moment that the member leads until a signal or a failure.
     fn serve(self, mut dir: DataDir, signals: &Signals) -> Result<(), StartError> {
         let stopping = signals.watch();
         for _ in 0..self.accept.len() {
             let early = flume::Selector::new()
-                .recv(&self.ready, |r| r.map(|()| None).map_err(|_| String::from("a thread ended before it was ready")))
+                .recv(&self.ready, |r| r.map(|()| None).map_err(|_| None))
                 .recv(&stopping, |signal| Ok(Some(signal.unwrap_or_default())))
-                .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended at start".into())))
+                .recv(&self.ended, |r| Err(r.ok().and_then(Result::err)))
                 .wait();
-            if let Some(signal) = early.map_err(StartError::Fatal)? {
+            // A thread that is gone says why within moments; asked for here, where the selector does not take the news.
+            let early = early.map_err(|line| StartError::Fatal(line.unwrap_or_else(|| self.why_ended())));
+            if let Some(signal) = early? {
                 // Nobody has been answered yet: there is nothing to finish.
                 tracing::info!(signal, "received signal before the start was complete; shutting down");
                 return Ok(());
             }
         }
-        dir.mark_started().map_err(StartError::DataDir)?;
+        dir.mark_started(self.run).map_err(StartError::DataDir)?;
         for accept in &self.accept {
             accept.send(()).ok();
         }
@@ -413,15 +434,21 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
     }
 }
 
-/// Makes a segment file with its space reserved. One that a failed start left behind is taken.
-fn allocate(path: &PathBuf) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+/// Makes a segment file with its space reserved, under another name until it is whole.
+fn allocate(path: &Path) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&unfinished)?;
     // SAFETY: the descriptor is open for as long as `file` lives.
     let failed = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, SEGMENT_BYTES as i64) } != 0;
-    if failed {
-        return Err(io::Error::last_os_error());
+    let made = if failed { Err(io::Error::last_os_error()) } else { file.sync_all() };
+    match made {
+        Ok(()) => std::fs::rename(&unfinished, path),
+        Err(error) => {
+            // What cannot be removed now is at the next start.
+            let _ = std::fs::remove_file(&unfinished);
+            Err(error)
+        }
     }
-    file.sync_all()
 }
 
 /// 64 bits from the system's generator.
@@ -430,34 +457,4 @@ fn random() -> Result<u64, StartError> {
     let read = File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
     read.map_err(|e| StartError::Io("reading /dev/urandom", e))?;
     Ok(u64::from_ne_bytes(bytes))
-}
-
-/// SIGTERM and SIGINT, blocked in every thread and waited for in one.
-struct Signals(libc::sigset_t);
-
-impl Signals {
-    fn block() -> io::Result<Signals> {
-        // SAFETY: a sigset is plain memory, made valid by sigemptyset before it is used.
-        let (set, failed) = unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGTERM);
-            libc::sigaddset(&mut set, libc::SIGINT);
-            (set, libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()))
-        };
-        if failed == 0 { Ok(Signals(set)) } else { Err(io::Error::from_raw_os_error(failed)) }
-    }
-
-    /// Waits in a thread of its own; what it gives is the signal's name.
-    fn watch(&self) -> flume::Receiver<&'static str> {
-        let (sender, receiver) = flume::bounded(1);
-        let set = self.0;
-        std::thread::spawn(move || {
-            let mut signal = 0;
-            // SAFETY: both pointers are to live values of the right types.
-            unsafe { libc::sigwait(&set, &mut signal) };
-            sender.send(if signal == libc::SIGINT { "interrupt" } else { "terminated" }).ok();
-        });
-        receiver
-    }
 }

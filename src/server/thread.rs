@@ -1,6 +1,6 @@
 //! What runs on one executor: its core and its front are made here, from plain data, and the pump runs them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::TcpListener;
@@ -234,12 +234,17 @@ fn make_front(
     };
     executor.spawn(Urgency::Prompt, serve(executor.clone(), connections.clone(), accepted, http));
     executor.spawn(Urgency::Prompt, take_connections(executor.clone(), listeners, to_fronts, accept));
-    let (tasks, ending) = (executor.clone(), connections);
+    let ended = Rc::new(Cell::new(false));
+    let (tasks, ring, told) = (executor.clone(), bell.clone(), ended.clone());
     let shut_down = move || {
-        let connections = ending.clone();
-        tasks.spawn(Urgency::Prompt, async move { connections.shut_down(CALLS_GRACE).await });
+        let (connections, ring, told) = (connections.clone(), ring.clone(), told.clone());
+        tasks.spawn(Urgency::Prompt, async move {
+            connections.shut_down(CALLS_GRACE).await;
+            told.set(true);
+            ring.ring();
+        });
     };
-    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), internal, metering.clone(), shut_down))
+    (id, Front::new(config, board), crate::pump::Calls::new(port, bell.clone(), internal, metering.clone(), ended, shut_down))
 }
 
 /// Serves the connections that were taken for this front.

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::base::limits::SPACE_RETRY;
 use crate::base::{ClusterId, CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, MemberId, Revision, Term};
 use crate::coordinator::Chief;
 use crate::group::{CheckpointPolicy, Replica, Stamp};
 use crate::mvcc::{Compaction, Overlay};
-use crate::pages::{Fault, PageId, PageWrite, Tick};
+use crate::pages::{Fault, PageId, Tick};
 use crate::reign::{Board, Reign, Seat};
 use crate::state::evaluate::{Memo, Path};
 
-use super::effects::Effect;
+use super::defragment::Defragmenting;
+use super::effects::{DiskEffect, Effect};
 use super::events::{CoreMessage, Event, HoldId, HoldPurpose};
 use super::holds::{CommitPart, Held, HoldAsked};
 use super::log::CoreLog;
@@ -111,10 +113,12 @@ pub struct Shard {
     pub(super) apply_waits: bool,
     /// Whether slicing waits for a page.
     pub(super) slice_waits: bool,
-    /// The checkpoint's page writes that found the disk full, and when.
-    pub(super) refused: Option<(Instant, Vec<PageWrite>)>,
-    /// Whether tail pages are being moved down.
-    pub(super) defragmenting: bool,
+    /// The checkpoint's writes that found the disk full, and when.
+    pub(super) refused: Option<(Instant, DiskEffect)>,
+    /// The last write of a checkpoint found the disk full.
+    pub(super) disk_full: bool,
+    /// The defragmentation under way.
+    pub(super) defragmenting: Option<Defragmenting>,
 }
 
 /// A proposal on its way to a quorum.
@@ -167,6 +171,7 @@ pub(super) enum Waiting {
     Part { id: HoldId, path: Arc<Path>, memo: Memo },
     Apply,
     Slice,
+    Defragment,
 }
 
 impl Core {
@@ -222,7 +227,7 @@ impl Core {
             Event::SegmentRefused(segment) => self.log.segment_refused(self.now, segment),
             Event::PageRead { group, fault, bytes } => self.page_read(group, fault, bytes, effects),
             Event::CheckpointStepDone(group) => self.checkpoint_step_done(group, effects),
-            Event::CheckpointRefused { group, writes } => self.checkpoint_refused(group, writes),
+            Event::CheckpointRefused { group, step } => self.checkpoint_refused(group, step),
             Event::Stop => self.stopping = true,
         }
     }
@@ -346,7 +351,8 @@ impl Core {
         let checkpoint = self.shards.iter_mut().filter_map(|s| s.replica.next_checkpoint(&policy)).min();
         let chief = self.chief.as_ref().and_then(|chief| chief.next_deadline());
         let log = self.log.next_deadline();
-        [checkpoint, chief, log].into_iter().flatten().min().unwrap_or(Instant::MAX)
+        let retry = self.shards.iter().filter_map(|s| Some(s.refused.as_ref()?.0 + SPACE_RETRY)).min();
+        [checkpoint, chief, log, retry].into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
 
     /// The group's place among this core's shards.
@@ -403,7 +409,8 @@ impl Shard {
             apply_waits: false,
             slice_waits: false,
             refused: None,
-            defragmenting: false,
+            disk_full: false,
+            defragmenting: None,
         }
     }
 
@@ -425,7 +432,7 @@ impl Shard {
         let awaited = self.waiting.entry(fault.first).or_default();
         if awaited.work.is_empty() {
             awaited.since = now;
-            effects.push(Effect::Disk(super::DiskEffect::PageRead { group, fault }));
+            effects.push(Effect::Disk(DiskEffect::PageRead { group, fault }));
         }
         awaited.work.push(what);
     }

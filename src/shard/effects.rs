@@ -25,7 +25,7 @@ pub enum Effect {
     Fatal(String),
 }
 
-/// Disk work; each but the last is reported when done, and one that fails ends the process, a full disk at preallocation apart.
+/// Disk work; each but the last is reported when done, and one that fails ends the process, a full disk apart where that is said.
 #[derive(Debug)]
 pub enum DiskEffect {
     /// Write to a WAL segment, durable when reported: [`super::Event::WalWritten`].
@@ -71,7 +71,8 @@ pub enum DiskEffect {
         /// Whose.
         group: GroupId,
     },
-    /// Write the meta page, durable when reported: [`super::Event::CheckpointStepDone`].
+    /// Write the meta page, durable when reported: [`super::Event::CheckpointStepDone`], or [`super::Event::CheckpointRefused`] when
+    /// there is no space.
     MetaWrite {
         /// Whose.
         group: GroupId,

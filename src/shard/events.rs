@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{AlignedBuffer, CoreId, GroupId, GroupSet, Index, LeaseId, Mark, Revision, Term};
-use crate::pages::{Fault, PageWrite};
+use crate::pages::Fault;
 use crate::proto::etcdserverpb::TxnRequest;
 use crate::raft::GroupReport;
 use crate::reign::Reign;
 use crate::state::evaluate::{OpAnswer, Operations, Outcome, Path};
 use crate::wal::SegmentName;
 
+use super::effects::DiskEffect;
 use super::messages::{Refusal, ToCore};
 
 /// Something that happened.
@@ -38,12 +39,12 @@ pub enum Event {
     },
     /// The step that a group's checkpoint waited for is done.
     CheckpointStepDone(GroupId),
-    /// There was no space for a group's pages: the same step is tried again later.
+    /// There was no space for a step of a group's checkpoint: it is tried again later.
     CheckpointRefused {
         /// Whose.
         group: GroupId,
         /// What was to be written.
-        writes: Vec<PageWrite>,
+        step: DiskEffect,
     },
     /// Stop cleanly: checkpoint, then say [`super::Effect::Stopped`].
     Stop,

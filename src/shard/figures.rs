@@ -49,7 +49,7 @@ impl Core {
                 figures.keys += mvcc.keys();
             }
             let store = shard.replica.machine.store();
-            figures.file_bytes += store.file_bytes();
+            figures.file_bytes += store.file_bytes().max(store.used_bytes());
             figures.used_bytes += store.used_bytes();
             figures.read_views += store.views() as u64;
         }

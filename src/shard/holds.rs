@@ -27,6 +27,8 @@ pub(super) struct Held {
     with_prev: bool,
     /// Core 0 has told of all leases there are since the part was evaluated first.
     told: bool,
+    /// The room that the log keeps for it.
+    pub(super) promised: usize,
 }
 
 /// A hold that the coordinator asks for.
@@ -67,7 +69,16 @@ impl Core {
                 let shard = &mut self.shards[place];
                 assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
                 shard.walking.take_if(|walker| *walker == Walker::Hold(id));
-                shard.held = Some(Held { id, term, purpose, facts: facts.clone(), part: None, with_prev: false, told: false });
+                shard.held = Some(Held {
+                    id,
+                    term,
+                    purpose,
+                    facts: facts.clone(),
+                    part: None,
+                    with_prev: false,
+                    told: false,
+                    promised: 0,
+                });
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
             }
         }
@@ -120,13 +131,7 @@ impl Core {
                 return self.ask_leases(AskedLeases::Part { id, group, path }, effects);
             }
             Err(Stop::Refused { refusal, operation }) => PartFacts::Refused(operation, refusal.into()),
-            Ok(part) => {
-                let changes = part.changes().collect();
-                let operations = part.operations;
-                let held = self.shards[place].held.as_mut().expect("it is held");
-                (held.part, held.with_prev) = (Some(part), with_prev);
-                PartFacts::Changes(operations, changes)
-            }
+            Ok(part) => self.keep_part(place, part, with_prev),
         };
         effects.push(Effect::ToCore(CoreId(0), CoreMessage::Evaluated { id, group, part }));
     }
@@ -137,6 +142,20 @@ impl Core {
         if let Some(held) = self.shards[place].held.as_mut().filter(|held| held.id == id) {
             held.told = true;
         }
+    }
+
+    /// Keeps the part until it is committed, and room for it in the log; without room the txn is refused (rule 18).
+    fn keep_part(&mut self, place: usize, part: Part, with_prev: bool) -> PartFacts {
+        let bytes = part.encoded_bytes_max();
+        if let Err(refusal) = self.log.admit(bytes) {
+            // What is wrong with an operation of the txn comes first.
+            return PartFacts::Refused(usize::MAX, refusal);
+        }
+        self.log.promise(bytes);
+        let facts = PartFacts::Changes(part.operations, part.changes().collect());
+        let held = self.shards[place].held.as_mut().expect("it is held");
+        (held.part, held.with_prev, held.promised) = (Some(part), with_prev, bytes);
+        facts
     }
 
     /// The group's part of a decision: into its log and its slot, then the coordinator is told.
@@ -175,10 +194,9 @@ impl Core {
     pub(super) fn release(&mut self, id: HoldId, group: GroupId, effects: &mut Vec<Effect>) {
         let place = self.place(group).expect("the coordinator asks the core that hosts the group");
         let shard = &mut self.shards[place];
-        if shard.held.take_if(|held| held.id == id).is_none() {
-            return;
-        }
-        for revision in std::mem::take(&mut shard.compaction_waits) {
+        let Some(held) = shard.held.take_if(|held| held.id == id) else { return };
+        self.log.keep_promise(held.promised);
+        for revision in std::mem::take(&mut self.shards[place].compaction_waits) {
             self.propose_compaction_in(place, revision);
         }
         self.queued_writes(place, effects);

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT};
+use crate::base::limits::{SPACE_RETRY, WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT, WAL_SHORT_BYTES};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Instant, MemberId, Term};
 use crate::wal::{GroupStart, Known, Ledger, Record, RecordNumber, SegmentName, SegmentWrite, State, Writer};
 
 use super::core::Core;
 use super::effects::{DiskEffect, Effect};
+use super::messages::Refusal;
 
 /// The WAL of a core, and what waits for it.
 pub struct CoreLog {
@@ -25,6 +26,8 @@ pub struct CoreLog {
     carried: bool,
     /// The disk refused a segment, and since when.
     short_since: Option<Instant>,
+    /// Bytes that parts of held groups have been evaluated to, and that are not appended yet.
+    promised: usize,
     persists: VecDeque<(RecordNumber, usize, u64)>,
     votes: VecDeque<(RecordNumber, Term, Option<MemberId>)>,
     /// The newest vote, recovered or appended, and its term.
@@ -32,9 +35,6 @@ pub struct CoreLog {
     last_write: Instant,
     sealed: bool,
 }
-
-/// How long a core that found the disk full waits before it tries again.
-const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl CoreLog {
     /// A log whose first segment file has been made before any core starts. `earlier`: the segments of earlier runs, on core 0.
@@ -51,6 +51,7 @@ impl CoreLog {
             first_is_made: true,
             carried: false,
             short_since: None,
+            promised: 0,
             persists: VecDeque::new(),
             votes: VecDeque::new(),
             last_write: now,
@@ -59,8 +60,31 @@ impl CoreLog {
     }
 
     /// Whether another write of a client may be taken: there is certain room for `bytes` (rule 18).
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.writer.room() >= bytes
+    ///
+    /// # Errors
+    /// Why there is not: the disk is full, or it is only behind.
+    pub(super) fn admit(&self, bytes: usize) -> Result<(), Refusal> {
+        match self.writer.room() >= self.promised + bytes {
+            true => Ok(()),
+            false if self.short_since.is_some() => Err(Refusal::DiskFull),
+            false => Err(Refusal::TooManyRequests),
+        }
+    }
+
+    /// Keeps room for what a held group is going to append.
+    pub(super) fn promise(&mut self, bytes: usize) {
+        self.promised += bytes;
+    }
+
+    /// It was appended, or never will be.
+    pub(super) fn keep_promise(&mut self, bytes: usize) {
+        assert!(bytes <= self.promised, "only what was promised is given back");
+        self.promised -= bytes;
+    }
+
+    /// Whether the disk is known to be full, and little room is left.
+    pub(super) fn is_short(&self) -> bool {
+        self.short_since.is_some() && self.writer.room() < WAL_SHORT_BYTES
     }
 
     pub(super) fn append_vote(&mut self, term: Term, vote: Option<MemberId>) {
@@ -71,7 +95,9 @@ impl CoreLog {
 
     pub(super) fn segment_ready(&mut self, segment: SegmentName) {
         assert_eq!(self.preparing.take(), Some(segment), "one segment is made ready at a time");
-        self.short_since = None;
+        if self.short_since.take().is_some() {
+            tracing::info!(segment = %segment, "there is space again for a WAL segment: writes are taken");
+        }
         self.writer.provide_segment(segment, self.segment_bytes);
     }
 
@@ -144,6 +170,7 @@ impl Core {
     /// Begins the next write, if none is under way.
     pub(super) fn write_log(&mut self, effects: &mut Vec<Effect>) {
         self.prepare_segment(effects);
+        self.board.publish_short(self.id, self.log.is_short());
         let known = self.known();
         let write = if self.log.writer.needs_rotation() {
             let state = self.wal_state();

@@ -18,6 +18,7 @@
 mod answers;
 mod chief;
 mod core;
+mod defragment;
 mod effects;
 mod events;
 mod figures;

@@ -1,12 +1,13 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
-use crate::base::limits::{APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::limits::{APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Revision};
 use crate::group::{Applied, ApplyError, CheckpointStep, Machine};
 use crate::mvcc::{Budget, Compacted, Compaction};
-use crate::pages::{Fault, PageWrite};
+use crate::pages::{Fault, file_name};
 
 use super::core::{Core, Waiting};
+use super::defragment::Defragmenting;
 use super::effects::{DiskEffect, Effect};
 use super::events::CoreMessage;
 use super::holds::HoldAsked;
@@ -19,7 +20,7 @@ impl Core {
     pub(super) fn page_read(&mut self, group: GroupId, fault: Fault, bytes: AlignedBuffer, effects: &mut Vec<Effect>) {
         let place = self.place(group).expect("a core reads its own groups' pages");
         if let Err(damage) = self.shards[place].replica.install(fault, bytes) {
-            return effects.push(Effect::Fatal(format!("group {group}'s page file is damaged: {damage}")));
+            return effects.push(Effect::Fatal(format!("page file {} is damaged: {damage}", file_name(group))));
         }
         for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default().work {
             match waiting {
@@ -29,6 +30,7 @@ impl Core {
                 Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
                 Waiting::Apply => self.shards[place].apply_waits = false,
                 Waiting::Slice => self.shards[place].slice_waits = false,
+                Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
             }
         }
     }
@@ -97,6 +99,8 @@ impl Core {
     /// Slices of compaction, and a checkpoint when one is due.
     pub(super) fn tend_pages(&mut self, place: usize, effects: &mut Vec<Effect>) {
         self.slice(place, effects);
+        self.defragment(place, effects);
+        self.retry_refused(place, effects);
         let stamp = self.stamp();
         let due = self.stopping || self.log.wants_checkpoint();
         let shard = &mut self.shards[place];
@@ -107,7 +111,8 @@ impl Core {
             Machine::Meta(_) => true,
         };
         let behind = replica.applied() > replica.checkpointed();
-        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk();
+        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk()
+            || shard.defragmenting.as_ref().is_some_and(Defragmenting::wants_checkpoint);
         if whole
             && replica.checkpoint_is_idle()
             && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
@@ -116,13 +121,16 @@ impl Core {
             self.checkpoint_step(place, step, effects);
         }
         let store = self.shards[place].replica.machine.store();
-        let (used, group) = (store.used_bytes(), self.shards[place].id());
-        self.board.publish_used_bytes(group, used);
+        let (used, file) = (store.used_bytes(), store.file_bytes());
+        self.board.publish_bytes(self.shards[place].id(), used, file);
     }
 
     /// The step that a checkpoint waited for is done.
     pub(super) fn checkpoint_step_done(&mut self, group: GroupId, effects: &mut Vec<Effect>) {
         let place = self.place(group).expect("a core writes its own groups' pages");
+        if std::mem::take(&mut self.shards[place].disk_full) {
+            tracing::info!(group = group.get(), "there is space again for a checkpoint");
+        }
         let step = self.shards[place].replica.advance_checkpoint();
         self.checkpoint_step(place, step, effects);
     }
@@ -138,6 +146,7 @@ impl Core {
                 self.log.release(group, applied);
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Checkpointed { group, applied }));
                 self.tell_sliced(place, effects);
+                self.shards[place].checkpoint_finished();
                 DiskEffect::PagesLength { group, bytes: file_bytes }
             }
         };
@@ -188,15 +197,29 @@ impl Core {
             let slicing =
                 s.replica.sliced() < s.replica.floor() && !s.slice_waits && self.board.lowest_read() >= s.replica.floor();
             let applying = !s.replica.is_applied() && !s.apply_waits;
-            slicing || applying
+            let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
+            slicing || applying || defragmenting
         })
     }
 
-    /// The disk had no room for a checkpoint's pages: they are written again a little later.
-    pub(super) fn checkpoint_refused(&mut self, group: GroupId, writes: Vec<PageWrite>) {
+    /// The disk had no room for a step of a checkpoint: it is tried again a little later.
+    pub(super) fn checkpoint_refused(&mut self, group: GroupId, step: DiskEffect) {
         let place = self.place(group).expect("a core writes its own groups' pages");
-        tracing::warn!(group = group.get(), "no space left on the device for a checkpoint: it is tried again");
-        self.shards[place].refused = Some((self.now, writes));
+        let shard = &mut self.shards[place];
+        if !std::mem::replace(&mut shard.disk_full, true) {
+            tracing::warn!(
+                group = group.get(),
+                "no space left on the device for a checkpoint: it is tried again until there is"
+            );
+        }
+        shard.refused = Some((self.now, step));
+    }
+
+    fn retry_refused(&mut self, place: usize, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        if let Some((_, step)) = self.shards[place].refused.take_if(|(since, _)| now >= *since + SPACE_RETRY) {
+            effects.push(Effect::Disk(step));
+        }
     }
 
     /// When the member stops and every group has everything applied in a durable checkpoint, it may.
@@ -206,18 +229,13 @@ impl Core {
         }
         let clean = self.shards.iter().all(|s| {
             let replica = &s.replica;
-            s.in_flight.is_empty() && replica.checkpoint_is_idle() && replica.applied() == replica.checkpointed()
+            let checkpointed = replica.checkpoint_is_idle() && replica.applied() == replica.checkpointed();
+            // On a full disk the checkpoint is left to the next run: everything is in the log.
+            s.in_flight.is_empty() && (checkpointed || s.refused.is_some())
         });
         if clean {
             self.stopped = true;
             effects.push(Effect::Stopped);
-        }
-    }
-
-    /// Starts moving tail pages down in every group's file.
-    pub(super) fn start_defragment(&mut self) {
-        for shard in &mut self.shards {
-            shard.defragmenting = true;
         }
     }
 }

@@ -52,7 +52,9 @@ impl Core {
                 let it = match w {
                     Waiting::Write(write) => write.ticket == ticket,
                     Waiting::Read { ticket: t, .. } => *t == ticket,
-                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Apply | Waiting::Slice => false,
+                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Apply | Waiting::Slice | Waiting::Defragment => {
+                        false
+                    }
                 };
                 found |= it;
                 !it

@@ -41,7 +41,9 @@ impl Core {
         let mut unanswered: Vec<(Ticket, Refusal)> = Vec::new();
         for shard in &mut self.shards {
             shard.replica.raft.commit(stable);
-            shard.held = None;
+            if let Some(held) = shard.held.take() {
+                self.log.keep_promise(held.promised);
+            }
             shard.walking = None;
             unanswered.extend(shard.in_flight.drain(..).filter_map(|f| Some((f.answer?.0, Refusal::LeaderChanged))));
             unanswered.extend(shard.queue.drain(..).map(|w| (w.ticket, Refusal::NotLeader)));
@@ -52,7 +54,7 @@ impl Core {
                         false
                     }
                     Waiting::Hold { .. } | Waiting::Part { .. } => false,
-                    Waiting::Read { .. } | Waiting::Apply | Waiting::Slice => true,
+                    Waiting::Read { .. } | Waiting::Apply | Waiting::Slice | Waiting::Defragment => true,
                 });
             }
             shard.overlay = Overlay::new();

@@ -97,8 +97,8 @@ impl Core {
             }
             Ok(evaluated) => {
                 let bytes = kv::encoded_bytes_max(&evaluated.effects);
-                if !self.log.has_room(bytes) {
-                    return self.answer(write.ticket, Leave::Now, Answer::Refused(Refusal::DiskFull), effects);
+                if let Err(refusal) = self.log.admit(bytes) {
+                    return self.refuse(&write, refusal, effects);
                 }
                 self.propose(place, &reign, &write, evaluated);
             }

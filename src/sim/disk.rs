@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::Prng;
 use crate::base::limits::BLOCK_BYTES;
-use crate::server::datadir::{DataDirError, Listing, PageFile, Paths, SegmentFile, read_pages_name};
+use crate::server::datadir::{DataDirError, Listing, PageFile, Paths, SegmentFile};
 use crate::server::recover::Files;
 use crate::wal::SegmentName;
 
@@ -298,7 +298,7 @@ impl Files for SimDisk {
         for (path, id) in &self.names {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
             let (path, bytes) = (path.clone(), self.files[id].bytes);
-            if let Some(group) = read_pages_name(&name) {
+            if let Some(group) = crate::pages::read_file_name(&name) {
                 listing.pages.push(PageFile { group, path, bytes });
             } else if let Some(name) = SegmentName::parse(&name) {
                 listing.segments.push(SegmentFile { name, path, bytes });

@@ -25,7 +25,7 @@ const DELETE: u8 = 3;
 const DELETE_BETWEEN: u8 = 4;
 const DELETE_FROM: u8 = 5;
 /// The most that an effect takes beside its byte strings: a kind and six varints.
-const EFFECT_OVERHEAD_BYTES: usize = 61;
+pub(super) const EFFECT_OVERHEAD_BYTES: usize = 61;
 
 /// One change that is decided, or one range of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,8 +76,7 @@ impl Effect {
             + match self {
                 Effect::Put { key, value, .. } => key.len() + value.len(),
                 Effect::Delete { key, .. } => key.len(),
-                Effect::DeleteRange { span: Span::Between(first, end), .. } => first.len() + end.len(),
-                Effect::DeleteRange { span, .. } => span.first().len(),
+                Effect::DeleteRange { span, .. } => span.bytes(),
             }
     }
 

@@ -103,7 +103,7 @@ impl Files for MemberFiles {
     type Bytes = Mmap;
 
     fn started(&self) -> Result<bool, String> {
-        self.stage.clone().map(|stage| stage == Stage::Started)
+        self.stage.clone().map(|stage| matches!(stage, Stage::Started(_)))
     }
 
     fn segments(&self) -> &[SegmentName] {

@@ -183,7 +183,7 @@ impl fmt::Display for What {
             What::Format(format) => write!(f, "unknown format version {format}"),
             What::Foreign { cluster, member } => write!(f, "written by member {:x} of cluster {:x}", member.0, cluster.0),
             What::MissingSegment => f.write_str("the segment is missing"),
-            What::MissingWal(wal) => write!(f, "no segment of core {} of run {} is there", wal.core, wal.run),
+            What::MissingWal(wal) => write!(f, "no segment {:016x}-{:04x}-*.wal is there", wal.run.0, wal.core.0),
             What::EmptySegment => f.write_str(
                 "the segment has no state batch, and must have one: it was in use, or the segments before it are missing",
             ),

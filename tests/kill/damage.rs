@@ -16,7 +16,9 @@ use crate::support::grpc::{Client, RANGE, block_on, bytes};
 use crate::support::process::{PATIENCE, Spec, TestDir};
 
 const PAGE_BYTES: usize = 4096;
-const MAGIC_BYTES: usize = 8;
+/// A segment's name begins with its run.
+const RUN_DIGITS: usize = 16;
+const BATCH_HEADER_BYTES: usize = 96;
 
 /// A stopped member's directory, and what must be served from it.
 struct Sample {
@@ -151,7 +153,12 @@ fn damage_the_log(sample: &Sample, prng: &mut Prng) {
     let copied = sample.copy();
     let segment = copied.segment();
     fs::remove_file(&segment).expect("removed");
-    copied.is_refused(&["WAL"]);
+    // If another segment of the same WAL stands ready behind it, that tells.
+    let run = name(&segment)[..RUN_DIGITS].to_owned();
+    copied.is_refused(&[&run, ".wal"]);
+    let copied = sample.copy();
+    fs::remove_dir_all(copied.segment().parent().expect("a directory")).expect("removed");
+    copied.is_refused(&[&run, "*.wal is missing"]);
 }
 
 fn damage_the_pages(sample: &Sample, prng: &mut Prng) {
@@ -182,7 +189,7 @@ fn damage_the_pages(sample: &Sample, prng: &mut Prng) {
     }
     let copied = sample.copy();
     fs::remove_file(copied.pages(2)).expect("removed");
-    copied.serves_nothing_wrong(&sample.life.model, &["group-002.pages"]);
+    copied.is_refused(&["group-002.pages is missing"]);
 }
 
 #[test]
@@ -209,11 +216,11 @@ fn a_torn_tail_is_cut_and_named() {
     let sample = Sample::new(&mut prng, End::Killed);
     let copied = sample.copy();
     let segment = copied.segment();
-    // The first block of a batch whose other blocks did not come to the disk: it begins as a batch does.
+    // A batch of which the header came to the disk, and something else than what it tells of behind it.
     let file = OpenOptions::new().read(true).write(true).open(&segment).expect("a file");
     let mut torn = [0; PAGE_BYTES / 2];
     torn.iter_mut().for_each(|b| *b = prng.below(256) as u8);
-    file.read_exact_at(&mut torn[..MAGIC_BYTES], 0).expect("a batch");
+    file.read_exact_at(&mut torn[..BATCH_HEADER_BYTES], 0).expect("a batch");
     let end = used(&segment).next_multiple_of(PAGE_BYTES as u64);
     file.write_all_at(&torn, end).expect("written");
     let member = Spec::new(copied.dir.path()).with(&["--cpus", "1"]).start();

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use etcring::base::Prng;
@@ -12,6 +13,7 @@ use super::history::{Act, Events, Op, Ops, Outcome, Span, alive};
 use crate::support::grpc::{
     Client, DELETE_RANGE, Failure, LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, PUT, RANGE, TXN, bytes,
 };
+use crate::support::process::PATIENCE;
 
 const CONNECTIONS: usize = 4;
 const CLIENTS: usize = 32;
@@ -25,6 +27,7 @@ const SHORT_TTL: i64 = 1;
 /// Clients at work on one member.
 pub struct Load {
     shared: Rc<Shared>,
+    streams: usize,
     tasks: Vec<JoinHandle<()>>,
     watches: Vec<JoinHandle<()>>,
 }
@@ -38,6 +41,8 @@ struct Shared {
     stopping: Cell<bool>,
     /// Some values fill many pages.
     big_values: bool,
+    /// How the streams ended that the member ended.
+    ends: RefCell<Vec<Failure>>,
 }
 
 impl Load {
@@ -51,6 +56,7 @@ impl Load {
             leases: RefCell::new(leases),
             stopping: Cell::new(false),
             big_values: prng.chance(1, 3),
+            ends: RefCell::default(),
         });
         let (mut tasks, mut watches) = (Vec::new(), Vec::new());
         let mut connections = Vec::new();
@@ -66,7 +72,20 @@ impl Load {
             tasks.push(spawn_local(work(connection, shared.clone(), prng.fork())));
         }
         tasks.push(spawn_local(keep_alive(connections[1].clone(), shared.clone())));
-        Load { shared, tasks, watches }
+        let streams = watches.len() + 1;
+        Load { shared, streams, tasks, watches }
+    }
+
+    /// Waits until the member has ended every watch and the stream of keep-alives, and tells how.
+    pub async fn stream_ends(&self) -> Vec<Failure> {
+        let all = async {
+            while self.shared.ends.borrow().len() < self.streams {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, all).await;
+        assert!(in_time.is_ok(), "of {} streams there ended {:?}", self.streams, self.shared.ends.borrow());
+        self.shared.ends.borrow().clone()
     }
 
     /// How many requests have been answered.
@@ -237,7 +256,11 @@ async fn watch(client: Client, shared: Rc<Shared>, span: Span, from: i64) {
     let Ok(mut stream) = client.watch(&span.from, &to, from).await else { return };
     let place = shared.ops.borrow().watched.len();
     shared.ops.borrow_mut().watched.push((from, span, Events::new()));
-    while let Ok(Some(answer)) = stream.next::<pb::WatchResponse>().await {
+    loop {
+        let answer = match stream.next::<pb::WatchResponse>().await {
+            Ok(answer) => answer.expect("a watch does not end well by itself"),
+            Err(failure) => return shared.ends.borrow_mut().push(failure),
+        };
         assert!(!answer.canceled, "a watch was cancelled: {}", answer.cancel_reason);
         let revision = answer.header.expect("a header").revision;
         let mut ops = shared.ops.borrow_mut();
@@ -251,10 +274,12 @@ async fn keep_alive(client: Client, shared: Rc<Shared>) {
     let Ok(mut stream) = client.open(LEASE_KEEP_ALIVE).await else { return };
     while !shared.stopping.get() {
         let id = shared.leases.borrow().first().copied().unwrap_or(1);
-        if stream.send(&pb::LeaseKeepAliveRequest { id }, false).is_err() {
-            return;
-        }
-        let Ok(Some(answer)) = stream.next::<pb::LeaseKeepAliveResponse>().await else { return };
+        // What became of the stream is what is read from it.
+        stream.send(&pb::LeaseKeepAliveRequest { id }, false).ok();
+        let answer = match stream.next::<pb::LeaseKeepAliveResponse>().await {
+            Ok(answer) => answer.expect("keep-alives do not end well by themselves"),
+            Err(failure) => return shared.ends.borrow_mut().push(failure),
+        };
         let revision = answer.header.expect("a header").revision;
         let mut ops = shared.ops.borrow_mut();
         ops.shown = ops.shown.max(revision);

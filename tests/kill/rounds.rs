@@ -20,7 +20,7 @@ const LOAD_TIME_MAX: Duration = Duration::from_secs(2);
 /// Keys of leases are looked at for so many of them.
 const LEASES_LOOKED_AT: usize = 5;
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 

@@ -17,6 +17,11 @@ const GOAWAY: u8 = 7;
 const FRAME_HEADER_BYTES: usize = 9;
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How a member that stops ends the streams that are open.
+fn stopped() -> Failure {
+    Failure::Status { code: 14, message: "etcdserver: server stopped".to_owned() }
+}
+
 /// The types of the frames that a connection has received.
 fn frame_types(mut bytes: &[u8]) -> Vec<u8> {
     let mut types = Vec::new();
@@ -57,10 +62,7 @@ fn a_watch_ends_with_a_word() {
         assert_eq!(event.events.len(), 1);
         member.signal(libc::SIGTERM);
         let end = tokio::time::timeout(PATIENCE, watch.next::<pb::WatchResponse>()).await.expect("an end in time");
-        match end {
-            Ok(None) | Err(Failure::Status { code: 14, .. }) => {}
-            other => panic!("a watch ends with {other:?}"),
-        }
+        assert_eq!(end.expect_err("an end"), stopped(), "the end of a watch");
         let end = tokio::time::timeout(PATIENCE, connection).await.expect("an end in time").expect("no panic");
         assert!(end.is_ok(), "a connection ends with {end:?}");
     });
@@ -83,6 +85,9 @@ fn everything_is_there_after_a_stop_under_load() {
                 // Whoever is impatient asks again.
                 for _ in 0..signals {
                     member.signal(libc::SIGTERM);
+                }
+                for end in load.stream_ends().await {
+                    assert_eq!(end, stopped(), "the end of a stream under load");
                 }
                 life.unload(load).await;
                 let status = member.wait_end(PATIENCE);

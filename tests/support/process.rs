@@ -75,11 +75,13 @@ pub struct Spec {
     pub data_dir: PathBuf,
     pub arguments: Vec<String>,
     pub variables: Vec<(String, String)>,
+    /// A program that runs it, and that program's arguments; none: it runs by itself.
+    pub runner: Vec<String>,
 }
 
 impl Spec {
     pub fn new(data_dir: &Path) -> Spec {
-        Spec { data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new() }
+        Spec { data_dir: data_dir.to_owned(), arguments: Vec::new(), variables: Vec::new(), runner: Vec::new() }
     }
 
     pub fn with(mut self, arguments: &[&str]) -> Spec {
@@ -91,7 +93,9 @@ impl Spec {
     pub fn command_on(&self, port: u16, peer_port: u16) -> Command {
         let url = format!("http://127.0.0.1:{port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
-        let mut command = Command::new(binary());
+        let mut words = self.runner.iter().cloned().chain([binary()]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words);
         command.env_clear().arg("--data-dir").arg(&self.data_dir);
         command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer_url]);
         command.args(&self.arguments).envs(self.variables.iter().map(|(k, v)| (k, v)));

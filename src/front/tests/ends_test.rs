@@ -206,7 +206,7 @@ fn a_used_up_quota_raises_the_alarm_and_refuses() {
     let mut small = config(4, 2, 1);
     small.quota_bytes = 10_000;
     let mut world = World::with(small, 1);
-    world.cores.board.publish_used_bytes(crate::base::GroupId(1), 9_740);
+    world.cores.board.publish_bytes(crate::base::GroupId(1), 9_740, 0);
     assert_eq!(world.done(Method::Put, &put("k")).status, Some(Status::OK));
     let large = pb::PutRequest { value: Bytes::from("v".repeat(10)), ..put("") };
     assert_eq!(world.done(Method::Put, &large).status, Some(errors::NO_SPACE), "the quota is looked at first");
@@ -218,7 +218,7 @@ fn a_used_up_quota_raises_the_alarm_and_refuses() {
     assert_eq!(world.done(Method::Range, &get("k")).status, Some(Status::OK));
     let line = format!("memberID:{} alarm:NOSPACE", super::world::MEMBER);
     assert_eq!(world.done(Method::Status, &pb::StatusRequest {}).only::<pb::StatusResponse>().errors, [line]);
-    world.cores.board.publish_used_bytes(crate::base::GroupId(1), 100);
+    world.cores.board.publish_bytes(crate::base::GroupId(1), 100, 0);
     let disarm = pb::AlarmRequest { action: 2, member_id: super::world::MEMBER, alarm: 1 };
     let response: pb::AlarmResponse = world.done(Method::Alarm, &disarm).only();
     assert_eq!(response.alarms, [pb::AlarmMember { member_id: super::world::MEMBER, alarm: 1 }]);

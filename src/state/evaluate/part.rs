@@ -10,7 +10,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::mvccpb::KeyValue;
 use crate::state::apply::Touched;
-use crate::state::kv::Effect;
+use crate::state::kv::{EFFECT_OVERHEAD_BYTES, Effect};
 
 use super::answer::{OpAnswer, op_header};
 use super::basis::{Basis, Memo, Refusal, Stop};
@@ -238,6 +238,11 @@ impl Part {
         self.ops.iter().map(|op| (op.index, op.kind.changes()))
     }
 
+    /// At most so many bytes its effects take when they are encoded.
+    pub fn encoded_bytes_max(&self) -> usize {
+        self.ops.iter().map(|op| op.kind.encoded_bytes_max()).sum()
+    }
+
     /// The effects and answers, with the operation numbers of the whole path.
     pub fn finish(self, operations: &Operations) -> Finished {
         let mut finished = Finished { effects: Vec::new(), touched: Vec::new(), answers: Vec::new() };
@@ -255,6 +260,14 @@ impl PartKind {
         match self {
             PartKind::Put { .. } => 1,
             PartKind::Delete { hits, .. } => u32::try_from(hits.len()).expect("fewer than 2^32 keys"),
+            PartKind::Range(_) => 0,
+        }
+    }
+
+    fn encoded_bytes_max(&self) -> usize {
+        match self {
+            PartKind::Put { key, drafted, .. } => EFFECT_OVERHEAD_BYTES + key.len() + drafted.value.len(),
+            PartKind::Delete { span, .. } => EFFECT_OVERHEAD_BYTES + span.bytes(),
             PartKind::Range(_) => 0,
         }
     }
