@@ -34,7 +34,8 @@ pub(super) struct Operation {
     parts: BTreeMap<GroupId, PartFacts>,
     /// The operations of the txn that takes a revision, and the answers to them as they come in.
     answering: Option<(Operations, Answers)>,
-    changes: bool,
+    /// It took its revisions itself, and the coordinator's slot covers them; else it only names one that someone else took.
+    takes: bool,
     /// The request was a single write and no txn.
     is_one_write: bool,
     /// The revisions taken, each with the groups that have not adopted it yet.
@@ -53,7 +54,7 @@ impl Operation {
             path: None,
             parts: BTreeMap::new(),
             answering: None,
-            changes: false,
+            takes: false,
             is_one_write: false,
             adopting: BTreeMap::new(),
         }
@@ -220,8 +221,7 @@ impl Chief {
         }
         let (operations, written) = operation.number();
         operation.answering = Some((operations.clone(), Answers::new(operations.len())));
-        operation.changes = !written.is_empty();
-        let revision = if operation.changes {
+        let revision = if !written.is_empty() {
             self.take(reign, operation, operation.groups)
         } else {
             // Nothing to take; the shards still give what their gets found.
@@ -267,6 +267,7 @@ impl Chief {
     fn take(&mut self, reign: &Reign, operation: &mut Operation, written: GroupSet) -> Revision {
         let revision = reign.take(Owner::Coordinator);
         self.covering.insert(revision);
+        operation.takes = true;
         operation.adopting.insert(revision, written);
         revision
     }
@@ -314,15 +315,19 @@ impl Chief {
             return;
         }
         operation.adopting.remove(&revision);
+        let takes = operation.takes;
         if operation.adopting.is_empty() {
             let mut operation = self.operations.remove(&id).expect("it is there");
             if let (Some(ticket), true) = (operation.ticket, operation.answering.is_some()) {
-                let before = if operation.changes { Revision(revision.0 - 1) } else { revision };
+                let before = if takes { Revision(revision.0 - 1) } else { revision };
                 let response = operation.response(before, revision);
                 self.answer(ticket, Leave::Stable(revision), Answer::Write { revision, response }, actions);
             }
         }
-        self.covering.remove(&revision);
+        // One that changed nothing names a revision that another operation may have taken, and that is covered for that one.
+        if takes {
+            assert!(self.covering.remove(&revision), "what the coordinator took is covered until all have adopted it");
+        }
         if let Some(reign) = self.reign.clone() {
             self.raise(&reign, actions);
         }
@@ -358,3 +363,7 @@ impl Chief {
         self.compactions.clear();
     }
 }
+
+#[cfg(test)]
+#[path = "operations_test.rs"]
+mod tests;

@@ -181,6 +181,7 @@ impl Core {
         // The previous values of a revocation's keys are read by the hubs when they are wanted.
         let with_prev = with_prev && matches!(decision, Decision::Txn(_));
         if !changes.is_empty() {
+            assert!(revision > reign.stable(), "a revision is covered until all its groups have adopted it (rule 4)");
             shard.append_changes(mark, revision, &changes, touched, with_prev, None);
             reign.adopt(Owner::Group(group), revision);
         }
