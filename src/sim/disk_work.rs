@@ -56,8 +56,12 @@ impl Work {
                     }
                     None if made => {}
                     None => {
-                        work.steps.push_back(Step::Make { path: path.clone(), bytes });
-                        work.steps.push_back(Step::Fill { path, bytes });
+                        // Under another name until it is whole, as the pump does it.
+                        let unfinished = path.with_extension("new");
+                        work.steps.push_back(Step::Remove { path: unfinished.clone() });
+                        work.steps.push_back(Step::Make { path: unfinished.clone(), bytes });
+                        work.steps.push_back(Step::Fill { path: unfinished.clone(), bytes });
+                        work.steps.push_back(Step::Rename { from: unfinished, to: path });
                         work.steps.push_back(Step::SyncFolder { folder });
                     }
                 }
