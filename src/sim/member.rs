@@ -48,6 +48,8 @@ pub struct Shape {
     pub together: bool,
     /// Memory for a group's pages.
     pub cache_bytes: usize,
+    /// Power may fail in the middle of a start.
+    pub may_die_starting: bool,
 }
 
 /// A member that runs.
@@ -91,7 +93,7 @@ impl Member {
         let homes = homes(cores, fronts, shape.together);
         let executors = 1 + homes.cores.iter().chain(&homes.fronts).copied().max().expect("there is core 0");
         let run = RunNumber(found.wal.run.0 + 1);
-        let dies_at = rng.below(24);
+        let dies_at = if shape.may_die_starting { rng.below(24) } else { u64::MAX };
         for group in (0..=shards).map(GroupId) {
             disk.make(&paths.pages(group));
             if !found.notes.contains_key(&group) {

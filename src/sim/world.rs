@@ -26,6 +26,9 @@ pub struct Options {
     pub mutant: Option<Mutant>,
     /// At its end the last batch of a WAL is damaged.
     pub rot: bool,
+    /// Lives of full length or cut off soon after the opening, caches of usual sizes, starts that power does not fail in: where most
+    /// rules that are left out show soonest.
+    pub plain: bool,
     /// Print every step.
     pub trace: bool,
 }
@@ -33,7 +36,7 @@ pub struct Options {
 impl Options {
     /// What the run of a seed is like in the tests: every fourth ends with a batch that goes bad.
     pub fn of(seed: u64) -> Options {
-        Options { requests: 150, mutant: None, rot: seed.is_multiple_of(4), trace: false }
+        Options { requests: 150, mutant: None, rot: seed.is_multiple_of(4), plain: false, trace: false }
     }
 }
 
@@ -139,8 +142,8 @@ impl World {
     fn new(seed: u64, options: Options) -> World {
         let mut rng = Prng::new(seed);
         let shards = [1, 2, 4, 16][rng.below(4) as usize];
-        let cache_bytes = [0, 96 << 10, 1 << 20, 1 << 20][rng.below(4) as usize];
-        let shape = Shape { shards, cores: 1, fronts: 1, together: true, cache_bytes };
+        let cache_bytes = [if options.plain { 1 << 20 } else { 0 }, 96 << 10, 1 << 20, 1 << 20][rng.below(4) as usize];
+        let shape = Shape { shards, cores: 1, fronts: 1, together: true, cache_bytes, may_die_starting: !options.plain };
         World {
             options,
             rng,
@@ -214,8 +217,8 @@ impl World {
     /// One run of the member, to its end.
     fn live(&mut self, mut member: Member, faults: bool) -> Result<Ended, String> {
         // Now and then while the member still recovers, or has only just come to serve.
-        let most = [120, 600, 6_000, 6_000][self.rng.below(4) as usize];
-        let crash_at = if faults { self.step + 1 + self.rng.below(most) } else { u64::MAX };
+        let most = if self.options.plain { 6_000 } else { [120, 600, 6_000, 6_000][self.rng.below(4) as usize] };
+        let mut crash_at = if faults { self.step + 1 + self.rng.below(most) } else { u64::MAX };
         let cleanly = self.rng.chance(1, 8);
         let mut finals: Option<u64> = None;
         let mut rested_since = self.step;
@@ -234,7 +237,12 @@ impl World {
             }
         }
         self.check_known_stable(&member)?;
-        self.look_round(&mut member);
+        if !self.options.plain {
+            self.look_round(&mut member);
+        } else if faults && self.rng.chance(1, 2) {
+            // Soon after the opening, when little of the new reign is on disk.
+            crash_at = self.step + 1 + self.rng.below(150);
+        }
         loop {
             if self.step >= crash_at {
                 return self.end(member, cleanly);
