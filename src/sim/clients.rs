@@ -473,7 +473,8 @@ impl Clients {
                 }
                 may_be
             }
-            (Kind::Write(_), Code::ResourceExhausted) => text.contains("no space left on device"),
+            // A full disk, or one that is only behind.
+            (_, Code::ResourceExhausted) => text.contains("no space left on device") || text.contains("too many requests"),
             (Kind::Range(request), Code::OutOfRange) => compacted(request.revision),
             (Kind::Hash(revision), Code::OutOfRange) => compacted(*revision),
             (Kind::Compact(at), Code::OutOfRange) => text.contains("compacted") && *at <= history.compacting,

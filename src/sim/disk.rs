@@ -46,6 +46,8 @@ pub struct SimDisk {
     durable_names: BTreeMap<PathBuf, u64>,
     journals: BTreeMap<PathBuf, Vec<NameChange>>,
     next: u64,
+    /// There is no space for anything new.
+    pub is_full: bool,
 }
 
 impl SimFile {

@@ -30,6 +30,8 @@ pub struct Work {
     pub core: usize,
     steps: VecDeque<Step>,
     done: Option<Event>,
+    /// What is reported instead when there is no space.
+    refused: Option<Event>,
     buffer: Option<AlignedBuffer>,
     names: bool,
     /// The WAL write that was done: in which file, and where.
@@ -39,7 +41,8 @@ pub struct Work {
 impl Work {
     /// The work that a core asks for.
     pub fn of(core: usize, effect: DiskEffect, paths: &Paths) -> Work {
-        let mut work = Work { core, steps: VecDeque::new(), done: None, buffer: None, names: false, written: None };
+        let mut work =
+            Work { core, steps: VecDeque::new(), done: None, refused: None, buffer: None, names: false, written: None };
         work.names = matches!(effect, DiskEffect::WalPrepare { .. } | DiskEffect::WalRemove { .. });
         let folder = paths.wal().to_path_buf();
         match effect {
@@ -66,6 +69,7 @@ impl Work {
                     }
                 }
                 work.done = Some(Event::SegmentReady(segment));
+                work.refused = Some(Event::SegmentRefused(segment));
             }
             DiskEffect::PageRead { group, fault } => {
                 work.steps.push_back(Step::Read { path: paths.pages(group) });
@@ -74,6 +78,8 @@ impl Work {
             }
             DiskEffect::PagesWrite { group, writes } => {
                 let path = paths.pages(group);
+                let step = DiskEffect::PagesWrite { group, writes: writes.clone() };
+                work.refused = Some(Event::CheckpointRefused { group, step });
                 work.steps.extend(writes.into_iter().map(|write| Step::PageWrite { path: path.clone(), write }));
                 work.done = Some(Event::CheckpointStepDone(group));
             }
@@ -82,6 +88,8 @@ impl Work {
                 work.done = Some(Event::CheckpointStepDone(group));
             }
             DiskEffect::MetaWrite { group, write } => {
+                let step = DiskEffect::MetaWrite { group, write: write.clone() };
+                work.refused = Some(Event::CheckpointRefused { group, step });
                 work.steps.push_back(Step::PageWrite { path: paths.pages(group), write });
                 work.steps.push_back(Step::Sync { path: paths.pages(group) });
                 work.done = Some(Event::CheckpointStepDone(group));
@@ -119,9 +127,24 @@ impl Work {
     pub fn advance(&mut self, disk: &mut SimDisk, steps: u64) -> bool {
         for _ in 0..steps {
             let Some(step) = self.steps.pop_front() else { break };
+            if disk.is_full && self.refuse(disk, &step) {
+                break;
+            }
             self.step(disk, step);
         }
         self.steps.is_empty()
+    }
+
+    /// A step that takes space ends the work where there is none; what it did before stays done.
+    fn refuse(&mut self, disk: &mut SimDisk, step: &Step) -> bool {
+        match step {
+            Step::Fill { path, .. } => disk.remove(path),
+            Step::PageWrite { .. } => {}
+            _ => return false,
+        }
+        self.steps.clear();
+        self.done = self.refused.take();
+        true
     }
 
     fn step(&mut self, disk: &mut SimDisk, step: Step) {

@@ -252,6 +252,14 @@ impl World {
                 self.clients.act(&mut member, &mut self.history, self.now, &mut self.rng);
                 rested_since = self.step;
             }
+            // Somebody fills the disk, and cleans up later.
+            if !asking || self.rng.chance(1, 1_000) {
+                let is_full = asking && !self.disk.is_full;
+                if is_full != self.disk.is_full {
+                    self.note(if is_full { "the disk is full".into() } else { "the disk has space".into() });
+                    self.disk.is_full = is_full;
+                }
+            }
             self.clients.drain(&mut member, &mut self.rng, asking);
             let rests = !self.one_step(&mut member)?;
             if asking {
@@ -335,6 +343,7 @@ impl World {
                 }
             }
         }
+        self.disk.is_full = false;
         self.note("power failure".into());
         member.crash(&mut self.disk, &mut self.rng);
         self.clients.crash(&mut self.history);
