@@ -9,7 +9,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use prost::Message;
 
-use crate::front::message_prefix;
+use crate::front::MESSAGE_PREFIX_BYTES;
 use crate::io::{Network, Tasks, Urgency};
 use crate::runtime::Executor;
 
@@ -17,8 +17,6 @@ use crate::runtime::Executor;
 const WINDOW_BYTES: u32 = 64 << 20;
 /// The calls that may be under way before the server has said how many it allows.
 const STREAMS_BEFORE_SETTINGS: usize = 100;
-/// The bytes of the prefix of a gRPC message.
-const PREFIX_BYTES: usize = 5;
 
 /// A connection; clones share it.
 #[derive(Clone)]
@@ -166,17 +164,8 @@ impl Call {
     }
 }
 
-/// A message with its prefix.
-pub fn framed(message: &impl Message) -> Bytes {
-    let len = message.encoded_len();
-    let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + len);
-    bytes.extend_from_slice(&message_prefix(len));
-    message.encode(&mut bytes).expect("it grows");
-    bytes.freeze()
-}
-
 fn take_message<A: Message + Default>(partial: &mut BytesMut) -> Result<Option<A>, CallError> {
-    let Some((&[compressed, a, b, c, d], rest)) = partial.split_first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
+    let Some((&[compressed, a, b, c, d], rest)) = partial.split_first_chunk::<MESSAGE_PREFIX_BYTES>() else { return Ok(None) };
     let len = u32::from_be_bytes([a, b, c, d]) as usize;
     if compressed != 0 {
         return Err(CallError::Transport("a compressed message, which was not asked for".to_owned()));
@@ -184,7 +173,7 @@ fn take_message<A: Message + Default>(partial: &mut BytesMut) -> Result<Option<A
     if rest.len() < len {
         return Ok(None);
     }
-    partial.advance(PREFIX_BYTES);
+    partial.advance(MESSAGE_PREFIX_BYTES);
     let message = A::decode(partial.split_to(len).freeze());
     message.map(Some).map_err(|e| CallError::Transport(format!("an answer that does not decode: {e}")))
 }
@@ -201,12 +190,13 @@ fn status(headers: &HeaderMap) -> Result<(), CallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::frame;
     use crate::proto::etcdserverpb::PutRequest;
 
     #[test]
     fn messages_are_taken_whole() {
         let put = PutRequest { key: Bytes::from_static(b"k"), value: Bytes::from_static(b"v"), ..PutRequest::default() };
-        let bytes = framed(&put);
+        let bytes = frame(&put);
         let mut partial = BytesMut::new();
         for byte in &bytes[..bytes.len() - 1] {
             partial.extend_from_slice(&[*byte]);

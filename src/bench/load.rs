@@ -5,13 +5,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::channel::{CallError, Channel, framed};
+use super::channel::{CallError, Channel};
 use super::keys::key;
 use super::meter::Meter;
 use super::options::{Common, Workload};
 use super::requests::{KEEP_ALIVE, KINDS, Requests, Routes, Values};
 use super::{process, report, watch};
 use crate::base::Instant;
+use crate::front::frame;
 use crate::io::{Clock, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 use crate::runtime::Executor;
@@ -202,7 +203,7 @@ async fn ask(load: Rc<Load>, routes: Routes, mut requests: Requests) {
 /// One lease, kept alive over one stream.
 async fn keep_alive(load: Rc<Load>, routes: Routes) {
     let channel = routes.channel();
-    let grant = framed(&pb::LeaseGrantRequest { ttl: 600, id: 0 });
+    let grant = frame(&pb::LeaseGrantRequest { ttl: 600, id: 0 });
     let route = channel.route("/etcdserverpb.Lease/LeaseGrant");
     let granted = match channel.unary::<pb::LeaseGrantResponse>(&route, grant).await {
         Ok(granted) => granted,
@@ -212,7 +213,7 @@ async fn keep_alive(load: Rc<Load>, routes: Routes) {
         Ok(call) => call,
         Err(error) => return load.abort(&error),
     };
-    let request = framed(&pb::LeaseKeepAliveRequest { id: granted.id });
+    let request = frame(&pb::LeaseKeepAliveRequest { id: granted.id });
     loop {
         let has_begun = load.meter.borrow().has_begun();
         let Some(due) = load.schedule.take(load.executor.now(), has_begun) else { return };
@@ -263,7 +264,7 @@ async fn fill(executor: &Executor, common: &Common, routes: &[Routes]) -> Result
             while next.get() < common.key_space {
                 let index = next.replace(next.get() + 1);
                 let key = key(&common.prefix, common.key_size, index).into();
-                let put = framed(&pb::PutRequest { key, value: values.next(), ..Default::default() });
+                let put = frame(&pb::PutRequest { key, value: values.next(), ..Default::default() });
                 if let Err(error) = routes.ask((super::requests::PUT, put)).await {
                     next.set(u64::MAX);
                     done.send(Err(error.to_string())).ok();

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::channel::{CallError, Channel, Route, framed};
+use super::channel::{CallError, Channel, Route};
 use super::keys::Keys;
 use super::options::{Common, Workload};
 use crate::base::Prng;
+use crate::front::frame;
 use crate::proto::etcdserverpb as pb;
 
 /// The time to live of granted leases, in seconds.
@@ -104,14 +105,14 @@ impl Requests {
     /// The next request.
     pub fn next(&mut self) -> (usize, Bytes) {
         match self.make {
-            Make::Put => (PUT, framed(&self.put())),
+            Make::Put => (PUT, frame(&self.put())),
             Make::Range { serializable, limit } => (RANGE, self.range(serializable, limit)),
             Make::Mixed { reads, serializable } if self.prng.below(100) < u64::from(reads) => {
                 (RANGE, self.range(serializable, 1))
             }
-            Make::Mixed { .. } => (PUT, framed(&self.put())),
+            Make::Mixed { .. } => (PUT, frame(&self.put())),
             Make::Txn { operations } => (TXN, self.txn(operations)),
-            Make::Grant => (GRANT, framed(&pb::LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 })),
+            Make::Grant => (GRANT, frame(&pb::LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 })),
         }
     }
 
@@ -121,7 +122,7 @@ impl Requests {
 
     fn range(&mut self, serializable: bool, limit: i64) -> Bytes {
         let range_end = if limit > 1 { Bytes::from_static(b"\0") } else { Bytes::new() };
-        framed(&pb::RangeRequest { key: self.keys.next(), range_end, limit, serializable, ..Default::default() })
+        frame(&pb::RangeRequest { key: self.keys.next(), range_end, limit, serializable, ..Default::default() })
     }
 
     fn txn(&mut self, operations: usize) -> Bytes {
@@ -131,7 +132,7 @@ impl Requests {
         puts.sort_by(|a, b| a.key.cmp(&b.key));
         puts.dedup_by(|a, b| a.key == b.key);
         let success = puts.into_iter().map(|put| pb::RequestOp { request: Some(Request::RequestPut(put)) }).collect();
-        framed(&pb::TxnRequest { success, ..Default::default() })
+        frame(&pb::TxnRequest { success, ..Default::default() })
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::channel::{Call, CallError, framed};
+use super::channel::{Call, CallError};
 use super::load::Load;
 use super::options::Common;
 use super::requests::{EVENT, PUT, Routes, Values, keys};
 use crate::base::Instant;
+use crate::front::frame;
 use crate::io::{Clock, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 
@@ -63,7 +64,7 @@ pub async fn open(
         let channel = routes[stream % routes.len()].channel();
         let mut call = channel.open(&channel.route("/etcdserverpb.Watch/Watch"), None).await?;
         for id in first..first + count {
-            call.send(framed(&create(&watches.prefix, id)))?;
+            call.send(frame(&create(&watches.prefix, id)))?;
         }
         let mut created = 0;
         while created < count {
@@ -131,7 +132,7 @@ impl Watches {
                 let mut value = BytesMut::from(&values.next()[..]);
                 (&mut value[..STAMP_BYTES]).put_u64_le(due.as_nanos());
                 let put = pb::PutRequest { key: keys.next(), value: value.freeze(), ..Default::default() };
-                let result = routes.ask((PUT, framed(&put))).await;
+                let result = routes.ask((PUT, frame(&put))).await;
                 if result.is_ok() {
                     acknowledged.set(acknowledged.get() + 1);
                 }

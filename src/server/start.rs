@@ -1,6 +1,6 @@
 //! From a configuration to a running member: directories, recovery, threads, listeners, and the way back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -30,7 +30,7 @@ use super::identity::{cluster_id, initial_member_id};
 use super::probe;
 use super::recover::{self, GroupSeed, Identity, RecoverError, SystemFiles};
 use super::signals::Signals;
-use super::thread::{self, FrontSeed, Seed};
+use super::thread::{self, CoreSeed, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
 const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
@@ -141,87 +141,27 @@ impl Member {
         found: recover::Found,
         listeners: Vec<std::net::TcpListener>,
     ) -> Result<Running, StartError> {
-        let config = &self.config;
-        let cores = u16::try_from(self.plan.shard_cores).expect("bounded by the layout");
-        let fronts =
-            if self.plan.fronts == 0 { cores } else { u16::try_from(self.plan.fronts).expect("bounded by the layout") };
-        let layout = Layout {
-            cluster: self.identity.cluster,
-            member: self.identity.member,
-            shards: self.identity.initial.shards,
-            cores,
-            fronts,
-            checkpoints: self.checkpoints(),
-        };
-        let groups = usize::from(layout.shards) + 1;
-        let board = Arc::new(Board::new(BoardSizes { groups, cores: usize::from(cores), fronts: usize::from(fronts) }));
-        let homes = Homes {
-            cores: (0..usize::from(cores)).collect(),
-            fronts: (0..usize::from(fronts)).map(|f| if self.plan.fronts == 0 { f } else { usize::from(cores) + f }).collect(),
-        };
+        let (layout, homes) = self.layout();
+        let (groups, cores, fronts) = (usize::from(layout.shards) + 1, usize::from(layout.cores), usize::from(layout.fronts));
+        let board = Arc::new(Board::new(BoardSizes { groups, cores, fronts }));
         let threads = self.plan.threads();
         let run = RunNumber(found.wal.run.0 + 1);
-        let mut seeds = self.group_seeds(dir, &found, &layout);
-        let cores_of = || (0..cores).map(CoreId);
-        let writers = cores_of().map(|id| self.writer(dir, id, run, cores, &found, &layout)).collect::<Result<Vec<_>, _>>()?;
-        // All of them, under their names on disk, before any is written to.
-        dir.paths().sync().map_err(StartError::DataDir)?;
-        let mut writers = writers.into_iter();
+        let mut core_seeds = self.core_seeds(dir, &found, &layout, run)?.into_iter();
+        let (mut front_seeds, accept) = self.front_seeds(&layout, listeners)?;
         let (ended_sender, ended) = flume::unbounded();
         let (ready_sender, ready) = flume::unbounded();
-        let mut accept = Vec::new();
-        let mut sockets: Vec<(flume::Sender<runtime::AcceptedSocket>, flume::Receiver<runtime::AcceptedSocket>)> =
-            (0..fronts).map(|_| flume::unbounded()).collect();
-        let to_fronts: Vec<_> = sockets.iter().map(|(sender, _)| sender.clone()).collect();
-        let mut listeners = Some(listeners);
-        let mut earlier = Some(found.wal.ledger.clone());
         let mut recorders: Vec<Recorder> = (0..threads).map(|_| Recorder::new()).collect();
         let readers: Arc<[Reader]> = recorders.iter().map(Recorder::reader).collect();
         let queues = Queues::connect(threads, &homes);
         let senders = queues[0].senders();
         for (index, queues) in queues.into_iter().enumerate() {
-            let core = (index < usize::from(cores)).then_some(CoreId(index as u16));
-            let front = homes.fronts.iter().position(|&home| home == index).map(|f| FrontId(f as u16));
-            let core_seed = match core {
-                None => None,
-                Some(id) => Some(thread::CoreSeed {
-                    id,
-                    groups: layout.groups_of(id).map(|g| seeds.remove(&g).expect("a seed for every group")).collect(),
-                    writer: writers.next().expect("one for each core"),
-                    earlier: if id == CoreId(0) { earlier.take().unwrap_or_default() } else { Ledger::default() },
-                    term: found.wal.term,
-                    vote: found.wal.vote,
-                    known_stable: found.known_stable(),
-                    segment_bytes: SEGMENT_BYTES as u64,
-                    member: self.member(),
-                    heartbeat_interval: config.heartbeat_interval,
-                    election_timeout: config.election_timeout,
-                    auto_compaction: config.auto_compaction,
-                    seed: random()?,
-                }),
-            };
-            let front_seed = match front {
-                None => None,
-                Some(id) => {
-                    let (accept_sender, accept_receiver) = flume::bounded(1);
-                    accept.push(accept_sender);
-                    Some(FrontSeed {
-                        config: self.front(id, &layout)?,
-                        request_bytes_max: config.max_request_bytes,
-                        listeners: listeners.take().unwrap_or_default(),
-                        accepted: sockets.remove(0).1,
-                        to_fronts: to_fronts.clone(),
-                        accept: accept_receiver,
-                    })
-                }
-            };
             let seed = Seed {
                 layout,
                 identity: self.identity.clone(),
                 board: board.clone(),
                 wal_folder: dir.paths().wal().to_path_buf(),
-                core: core_seed,
-                front: front_seed,
+                core: core_seeds.next(),
+                front: homes.fronts.contains(&index).then(|| front_seeds.pop_front().expect("one for each front")),
                 queues,
                 recorder: recorders.pop().expect("one for each thread"),
                 readers: readers.clone(),
@@ -237,6 +177,83 @@ impl Member {
                 .map_err(|e| StartError::Io("starting an executor", e))?;
         }
         Ok(Running { senders, ended, ready, accept, threads, run })
+    }
+
+    /// The process's layout, and on which thread each core and front lives: cores on the first ones, fronts with them or behind.
+    fn layout(&self) -> (Layout, Homes) {
+        let of = |count: usize| u16::try_from(count).expect("bounded by the layout");
+        let cores = of(self.plan.shard_cores);
+        let (fronts, first_front) = if self.plan.fronts == 0 { (cores, 0) } else { (of(self.plan.fronts), cores) };
+        let layout = Layout {
+            cluster: self.identity.cluster,
+            member: self.identity.member,
+            shards: self.identity.initial.shards,
+            cores,
+            fronts,
+            checkpoints: self.checkpoints(),
+        };
+        let homes = Homes {
+            cores: (0..usize::from(cores)).collect(),
+            fronts: (0..fronts).map(|front| usize::from(first_front + front)).collect(),
+        };
+        (layout, homes)
+    }
+
+    /// What the cores are made from, core 0's first. The first segments of all of them are under their names on disk when this ends,
+    /// before any is written to.
+    fn core_seeds(
+        &self,
+        dir: &DataDir,
+        found: &recover::Found,
+        layout: &Layout,
+        run: RunNumber,
+    ) -> Result<Vec<CoreSeed>, StartError> {
+        let mut groups = self.group_seeds(dir, found, layout);
+        let mut seeds = Vec::new();
+        for id in (0..layout.cores).map(CoreId) {
+            seeds.push(CoreSeed {
+                id,
+                groups: layout.groups_of(id).map(|g| groups.remove(&g).expect("a seed for every group")).collect(),
+                writer: self.writer(dir, id, run, layout.cores, found, layout)?,
+                earlier: if id == CoreId(0) { found.wal.ledger.clone() } else { Ledger::default() },
+                term: found.wal.term,
+                vote: found.wal.vote,
+                known_stable: found.known_stable(),
+                segment_bytes: SEGMENT_BYTES as u64,
+                member: self.member(),
+                heartbeat_interval: self.config.heartbeat_interval,
+                election_timeout: self.config.election_timeout,
+                auto_compaction: self.config.auto_compaction,
+                seed: random()?,
+            });
+        }
+        dir.paths().sync().map_err(StartError::DataDir)?;
+        Ok(seeds)
+    }
+
+    /// What the fronts are made from, the first with all listeners, and how each is told to take connections.
+    fn front_seeds(
+        &self,
+        layout: &Layout,
+        listeners: Vec<std::net::TcpListener>,
+    ) -> Result<(VecDeque<FrontSeed>, Vec<flume::Sender<()>>), StartError> {
+        let (to_fronts, accepted): (Vec<_>, Vec<_>) = (0..layout.fronts).map(|_| flume::unbounded()).unzip();
+        let mut listeners = Some(listeners);
+        let mut seeds = VecDeque::new();
+        let mut accept = Vec::new();
+        for (id, accepted) in (0..layout.fronts).map(FrontId).zip(accepted) {
+            let (sender, receiver) = flume::bounded(1);
+            accept.push(sender);
+            seeds.push_back(FrontSeed {
+                config: self.front(id, layout)?,
+                request_bytes_max: self.config.max_request_bytes,
+                listeners: listeners.take().unwrap_or_default(),
+                accepted,
+                to_fronts: to_fronts.clone(),
+                accept: receiver,
+            });
+        }
+        Ok((seeds, accept))
     }
 
     fn checkpoints(&self) -> CheckpointPolicy {
