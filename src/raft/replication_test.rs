@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::base::{GroupSet, Mark};
-use crate::raft::script_test::{self, Command};
+use crate::raft::script_test::{Command, scripts};
 use crate::raft::{Append, BadLog, Body};
 
 /// Replicas of one group in memory, a disk each, and the messages under way between them.
@@ -286,24 +286,7 @@ impl Group {
     }
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let script = include_str!(concat!("scripts/", stringify!($name), ".txt"));
-            let mut group: Option<Group> = None;
-            script_test::run(stringify!($name), script, |command| {
-                if command.name == "group" {
-                    group = Some(Group::of(command));
-                    return vec![];
-                }
-                group.as_mut().expect("a script begins with a group").answer(command)
-            });
-        }
-    )*};
-}
-
-scripts! {
+scripts! { "group" => Group;
     one_voter
     three_replicas
     conflicting_tails

@@ -75,3 +75,23 @@ pub(super) fn run(name: &str, script: &str, mut answer: impl FnMut(&Command<'_>)
         panic!("{name} differs at line {differs}. It would be right so:\n\n{right}\n");
     }
 }
+
+/// A test for each script of the folder `scripts` beside the file that says this. Every script begins with the command `$first`, which
+/// makes the `$state` that answers all others.
+macro_rules! scripts {
+    ($first:literal => $state:ty; $($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            let script = include_str!(concat!("scripts/", stringify!($name), ".txt"));
+            let mut state: Option<$state> = None;
+            $crate::raft::script_test::run(stringify!($name), script, |command| {
+                if command.name == $first {
+                    state = Some(<$state>::of(command));
+                    return vec![];
+                }
+                state.as_mut().expect(concat!("a script begins with ", $first)).answer(command)
+            });
+        }
+    )*};
+}
+pub(super) use scripts;

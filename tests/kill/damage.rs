@@ -192,22 +192,22 @@ fn damage_the_pages(sample: &Sample, prng: &mut Prng) {
     copied.is_refused(&["group-002.pages is missing"]);
 }
 
+/// Damages each file of a sample that ended like this.
+fn damage_after(end: End, prng: &mut Prng) {
+    let sample = Sample::new(prng, end);
+    assert!(!sample.copy().serves_nothing_wrong(&sample.life.model, &[]), "the sample itself is whole");
+    damage_the_log(&sample, prng);
+    damage_the_pages(&sample, prng);
+}
+
 #[test]
 fn damage_after_a_clean_stop() {
-    let mut prng = Prng::new(seed() ^ 2);
-    let sample = Sample::new(&mut prng, End::Stopped);
-    assert!(!sample.copy().serves_nothing_wrong(&sample.life.model, &[]), "the sample itself is whole");
-    damage_the_log(&sample, &mut prng);
-    damage_the_pages(&sample, &mut prng);
+    damage_after(End::Stopped, &mut Prng::new(seed() ^ 2));
 }
 
 #[test]
 fn damage_after_kill_9() {
-    let mut prng = Prng::new(seed() ^ 3);
-    let sample = Sample::new(&mut prng, End::Killed);
-    assert!(!sample.copy().serves_nothing_wrong(&sample.life.model, &[]), "the sample itself is whole");
-    damage_the_log(&sample, &mut prng);
-    damage_the_pages(&sample, &mut prng);
+    damage_after(End::Killed, &mut Prng::new(seed() ^ 3));
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use super::*;
 use crate::base::{GroupId, Index};
 use crate::raft::election::{Awaited, MergedLog, Vote, What};
-use crate::raft::script_test::{self, Command};
+use crate::raft::script_test::{Command, scripts};
 use crate::raft::{GroupReport, Position};
 
 /// Members in memory: their elections, what they asked for, the messages under way.
@@ -256,24 +256,7 @@ fn members(command: &Command<'_>) -> Vec<u64> {
     command.plain().map(|m| m.parse().unwrap_or_else(|_| panic!("{m} is no member"))).collect()
 }
 
-macro_rules! scripts {
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let script = include_str!(concat!("scripts/", stringify!($name), ".txt"));
-            let mut all: Option<Members> = None;
-            script_test::run(stringify!($name), script, |command| {
-                if command.name == "cluster" {
-                    all = Some(Members::of(command));
-                    return vec![];
-                }
-                all.as_mut().expect("a script begins with a cluster").answer(command)
-            });
-        }
-    )*};
-}
-
-scripts! {
+scripts! { "cluster" => Members;
     alone
     three_members
     split_vote
