@@ -209,6 +209,27 @@ fn files_stay_readable() {
 }
 
 #[test]
+fn no_file_holds_the_marks_of_a_merge() {
+    let mut files: Vec<PathBuf> = sources().into_iter().map(|source| source.path).collect();
+    for folder in ["", "docs", "tests"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let entries = std::fs::read_dir(folder).expect("a folder of the project").map(|entry| entry.expect("an entry").path());
+        files.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "md" || e == "rs" || e == "toml")));
+    }
+    let mut wrong = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("a text");
+        let marks = ["<<<<<<< ", ">>>>>>> "];
+        wrong.extend(
+            text.lines()
+                .filter(|line| marks.iter().any(|mark| line.starts_with(mark)))
+                .map(|l| format!("{}: {l}", path.display())),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_import_reader_reads_imports() {
     assert_eq!(imports("use crate::base::Term;"), ["base"]);
     assert_eq!(imports("use crate::{base::{Term, Index}, raft, wal::X};"), ["base", "raft", "wal"]);
