@@ -147,6 +147,8 @@ pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(
 pub const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 /// On a full disk: with less room than this in some core's WAL, core 0 takes no orders that change something.
 pub const WAL_SHORT_BYTES: usize = 4 << 20;
+/// How often a compaction that waits for a read to end looks whether it has.
+pub const READ_POLL: std::time::Duration = std::time::Duration::from_millis(10);
 /// Pages that one slice of defragmentation looks at.
 pub const DEFRAGMENT_PAGES_PER_SLICE: u32 = 64;
 /// Passes of one defragmentation: each finds what the one before let go of.

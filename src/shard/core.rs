@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::base::limits::SPACE_RETRY;
+use crate::base::limits::{READ_POLL, SPACE_RETRY};
 use crate::base::{ClusterId, CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, MemberId, Revision, Term};
 use crate::coordinator::Chief;
 use crate::group::{CheckpointPolicy, Replica, Stamp};
@@ -352,7 +352,9 @@ impl Core {
         let chief = self.chief.as_ref().and_then(|chief| chief.next_deadline());
         let log = self.log.next_deadline();
         let retry = self.shards.iter().filter_map(|s| Some(s.refused.as_ref()?.0 + SPACE_RETRY)).min();
-        [checkpoint, chief, log, retry].into_iter().flatten().min().unwrap_or(Instant::MAX)
+        // A compaction that cannot go on waits for a read to end. On another thread, nobody tells when it has.
+        let read = self.shards.iter().any(Shard::slices).then(|| self.now + READ_POLL);
+        [checkpoint, chief, log, retry, read].into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
 
     /// The group's place among this core's shards.

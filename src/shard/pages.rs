@@ -6,7 +6,7 @@ use crate::group::{Applied, ApplyError, CheckpointStep, Machine};
 use crate::mvcc::{Budget, Compacted, Compaction};
 use crate::pages::{Fault, file_name};
 
-use super::core::{Core, Waiting};
+use super::core::{Core, Shard, Waiting};
 use super::defragment::Defragmenting;
 use super::effects::{DiskEffect, Effect};
 use super::events::CoreMessage;
@@ -194,8 +194,7 @@ impl Core {
     /// Whether slices or defragmentation have more to do at once.
     pub fn has_background_work(&self) -> bool {
         self.shards.iter().any(|s| {
-            let slicing =
-                s.replica.sliced() < s.replica.floor() && !s.slice_waits && self.board.lowest_read() >= s.replica.floor();
+            let slicing = s.slices() && self.board.lowest_read() >= s.replica.floor();
             let applying = !s.replica.is_applied() && !s.apply_waits;
             let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
             slicing || applying || defragmenting
@@ -237,5 +236,12 @@ impl Core {
             self.stopped = true;
             effects.push(Effect::Stopped);
         }
+    }
+}
+
+impl Shard {
+    /// Whether a compaction has more to remove, and waits for no page.
+    pub(super) fn slices(&self) -> bool {
+        self.replica.sliced() < self.replica.floor() && !self.slice_waits
     }
 }

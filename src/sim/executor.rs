@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::base::limits::READ_POLL;
 use crate::base::{CoreId, FrontId, Instant, Prng, Revision};
 use crate::front::{CallId, CallOptions, Front, FrontEffect, Method};
 use crate::pump::{Envelope, Homes};
@@ -143,6 +144,12 @@ impl Executor {
         let front = self.front.as_ref().map_or(Instant::MAX, Front::next_deadline);
         let core = self.core.as_mut().map_or(Instant::MAX, Core::next_deadline);
         front.min(core)
+    }
+
+    /// Whether it is parked though its core has work which waits for nothing, and is not due soon.
+    pub fn sleeps_over_work(&mut self, now: Instant) -> bool {
+        let works = self.core.as_ref().is_some_and(Core::has_background_work);
+        works && !self.is_enabled(now) && self.next_deadline() > now + READ_POLL
     }
 
     /// Where it is; for the trace.

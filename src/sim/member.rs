@@ -172,6 +172,11 @@ impl Member {
         self.executors.iter_mut().map(Executor::next_deadline).min().unwrap_or(Instant::MAX)
     }
 
+    /// A core that is parked though it has work which waits for nothing, and that is not due soon.
+    pub fn sleeps_over_work(&mut self, now: Instant) -> Option<usize> {
+        self.executors.iter_mut().position(|executor| executor.sleeps_over_work(now))
+    }
+
     /// Does one random thing that is possible; what goes to the clients is added to `clients`. False: nothing is.
     ///
     /// # Errors

@@ -322,6 +322,9 @@ impl World {
             self.clients.take(call, message, &mut self.history, self.now)?;
         }
         if !done {
+            if let Some(core) = member.sleeps_over_work(self.now) {
+                return Err(format!("core {core} has work that nobody wakes it for"));
+            }
             let deadline = member.next_deadline();
             if deadline < Instant::MAX {
                 self.now = self.now.max(deadline);

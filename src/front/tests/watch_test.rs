@@ -52,6 +52,8 @@ fn random_create(rng: &mut Prng, current: u64) -> pb::WatchCreateRequest {
 #[derive(Default)]
 struct Asked {
     creates: Vec<pb::WatchCreateRequest>,
+    /// A live watch may fall behind, and is then told so by a later header.
+    falls_behind: bool,
 }
 
 /// A watch, as its responses are gone through.
@@ -63,16 +65,19 @@ struct Watch {
     gone: bool,
     /// The revision whose fragments are coming.
     fragment: Option<i64>,
+    /// Its responses are of one revision and say it.
+    is_live: bool,
 }
 
 impl Watch {
-    fn new(world: &World, asked: pb::WatchCreateRequest, created: i64) -> Watch {
+    fn new(world: &World, asked: pb::WatchCreateRequest, created: i64, falls_behind: bool) -> Watch {
         let key = if asked.key.is_empty() { Bytes::from_static(b"\0") } else { asked.key.clone() };
         let range = KeyRange::of(&key, &asked.range_end);
         let from = if asked.start_revision == 0 { created as u64 + 1 } else { asked.start_revision as u64 };
         let mut history = world.cores.model.history(&range, from);
         history.retain(|c| !asked.filters.contains(&i32::from(c.tombstone)));
-        Watch { asked, history, at: 0, gone: false, fragment: None }
+        let is_live = asked.start_revision == 0 && !falls_behind;
+        Watch { asked, history, at: 0, gone: false, fragment: None, is_live }
     }
 
     /// Whether everything up to `revision` was delivered.
@@ -104,7 +109,9 @@ impl Watch {
         let last = *revisions.last().unwrap();
         revisions.dedup();
         assert!(revisions.len() <= WATCH_BATCH_REVISIONS_MAX);
-        assert!(response.header.unwrap().revision >= last, "the header is not behind the events");
+        let header = response.header.unwrap().revision;
+        assert!(header >= last, "the header is not behind the events");
+        assert!(!self.is_live || (header, revisions.len()) == (last, 1), "{revisions:?} came live under a header of {header}");
         assert!(self.asked.fragment || !response.fragment);
         self.fragment = response.fragment.then_some(last);
         if !response.fragment {
@@ -118,13 +125,14 @@ impl Watch {
 fn check_stream(world: &World, id: u64, asked: &Asked) -> usize {
     let client = &world.clients[&id];
     let compacted = world.cores.model.compacted;
+    let falls_behind = asked.falls_behind;
     let mut creates = asked.creates.iter();
     let mut watches: BTreeMap<i64, Watch> = BTreeMap::new();
     for at in 0..client.received.len() {
         let response: pb::WatchResponse = client.message(at);
         let header = response.header.unwrap();
         if response.created {
-            let asked = creates.next().expect("an answer per request").clone();
+            let asked = creates.next().expect("an answer per request");
             if response.canceled {
                 assert_eq!(response.watch_id, -1);
                 let duplicate = watches.get(&asked.watch_id).is_some_and(|_| asked.watch_id != 0);
@@ -134,7 +142,8 @@ fn check_stream(world: &World, id: u64, asked: &Asked) -> usize {
                 assert!((duplicate && reason.contains("duplicate")) || (empty && reason.contains("empty")), "{reason}");
                 continue;
             }
-            watches.insert(response.watch_id, Watch::new(world, asked, header.revision));
+            let watch = Watch::new(world, asked.clone(), header.revision, falls_behind);
+            watches.insert(response.watch_id, watch);
         } else if response.watch_id == -1 {
             assert!(!watches.is_empty() && response.events.is_empty());
             for watch in watches.values() {
@@ -197,7 +206,7 @@ fn run(shards: u16, seed: u64) {
     let reigns = world.rng.chance(1, 3);
     let mut streams: BTreeMap<u64, Asked> = BTreeMap::new();
     for _ in 0..3 {
-        streams.insert(world.open(Method::Watch), Asked::default());
+        streams.insert(world.open(Method::Watch), Asked { falls_behind: reigns, ..Asked::default() });
     }
     for _ in 0..200 {
         let id = *streams.keys().nth(world.rng.below(3) as usize).unwrap();
@@ -297,7 +306,7 @@ fn a_stalled_client_costs_a_bound_and_gets_everything_later() {
         world.clients.get_mut(&stream).unwrap().stalled = false;
         finish(&mut world);
         assert!(world.clients[&stream].buffered_max <= most);
-        check_stream(&world, stream, &Asked { creates: vec![request] });
+        check_stream(&world, stream, &Asked { creates: vec![request], falls_behind: true });
         let live = world.put("k1", "live");
         let client = &world.clients[&stream];
         let last: pb::WatchResponse = client.message(client.received.len() - 1);
@@ -327,7 +336,7 @@ fn watches_of_one_range_share_reads_and_events() {
     );
     world.put("k7", "new");
     for id in streams {
-        check_stream(&world, id, &Asked { creates: vec![asked.clone()] });
+        check_stream(&world, id, &Asked { creates: vec![asked.clone()], falls_behind: false });
     }
 }
 
@@ -356,7 +365,7 @@ fn large_responses_are_cut_into_fragments_for_those_that_want_it() {
     let delete = pb::DeleteRangeRequest { key: Bytes::from("k"), range_end: Bytes::from("l"), prev_kv: false };
     world.done(Method::DeleteRange, &delete);
     finish(&mut world);
-    check_stream(&world, stream, &Asked { creates });
+    check_stream(&world, stream, &Asked { creates, falls_behind: false });
     let client = &world.clients[&stream];
     let fragments = (0..client.received.len()).filter(|&at| client.message::<pb::WatchResponse>(at).fragment).count();
     assert!(fragments >= 1, "the previous values of all keys are over the limit");

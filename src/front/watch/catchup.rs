@@ -1,6 +1,6 @@
 //! Catching up: unsynced watches read what they lack from the store, group by group, and get it in one order.
 //!
-//! Watches that want the same (range, start, previous values) read together. A catch-up goes in rounds: each reads up to what was
+//! Watches that want the same (range, start, previous values, headers) read together. A catch-up goes in rounds: each reads up to what was
 //! released when it began; when nothing was released meanwhile, its watches are synced.
 
 use std::collections::VecDeque;
@@ -27,6 +27,7 @@ struct Line {
     /// As in etcd's requests.
     end: Bytes,
     prev_kv: bool,
+    live: bool,
     next: Revision,
 }
 
@@ -37,7 +38,8 @@ impl Line {
             RangeEnd::Open => Bytes::from_static(b"\0"),
             RangeEnd::Before(end) => end.clone(),
         };
-        Line { from: watcher.range.from.clone(), end, prev_kv: watcher.flavor.prev_kv, next: watcher.next }
+        let (prev_kv, live, next) = (watcher.flavor.prev_kv, watcher.live, watcher.next);
+        Line { from: watcher.range.from.clone(), end, prev_kv, live, next }
     }
 }
 
@@ -57,6 +59,8 @@ struct Part {
 struct CatchUp {
     range: KeyRange,
     prev_kv: bool,
+    /// A response is of one revision and says so, as from the hub; else it takes many, and says how far the store is.
+    live: bool,
     /// The first revision not delivered.
     next: Revision,
     /// The last of this round.
@@ -119,6 +123,7 @@ impl Front {
             let task = CatchUp {
                 range,
                 prev_kv: line.prev_kv,
+                live: line.live,
                 next: line.next,
                 to: Revision::ZERO,
                 held: Revision::ZERO,
@@ -243,7 +248,8 @@ impl Front {
         events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
         let mut rest = events.as_slice();
         while !rest.is_empty() && !task.members.is_empty() {
-            let (batch, behind) = rest.split_at(batch_end(rest, task.prev_kv));
+            let revisions_max = if task.live { 1 } else { WATCH_BATCH_REVISIONS_MAX };
+            let (batch, behind) = rest.split_at(batch_end(rest, task.prev_kv, revisions_max));
             task.next = batch[0].revision;
             self.deliver_batch(task, batch);
             rest = behind;
@@ -253,8 +259,8 @@ impl Front {
 
     /// Sends one batch to every watch of a catch-up that has room; the others leave it, and wait for room.
     fn deliver_batch(&mut self, task: &mut CatchUp, batch: &[Event]) {
-        // The revision of the store, not of the events: it is no bookmark (as etcd's).
-        let header = self.header(self.hub.released);
+        // Behind the hub, the revision of the store and not of the events: it is no bookmark (as etcd's).
+        let header = self.header(if task.live { task.next } else { self.hub.released });
         let mut bodies: [Option<Bytes>; Flavor::COUNT] = [const { None }; Flavor::COUNT];
         let next = task.next;
         let members = std::mem::take(&mut task.members);
@@ -263,7 +269,8 @@ impl Front {
             let flavor = watcher.flavor;
             let call = watcher.call;
             if self.hub.streams[&call].buffered >= WATCH_STREAM_BYTES_MAX {
-                self.hub.watchers[id.at].next = next;
+                let watcher = &mut self.hub.watchers[id.at];
+                (watcher.next, watcher.live) = (next, false);
                 self.hub.queue(id.at);
                 continue;
             }
@@ -278,10 +285,10 @@ impl Front {
 }
 
 /// How many events make one batch: whole revisions, up to a number and a size.
-fn batch_end(events: &[Event], prev_kv: bool) -> usize {
+fn batch_end(events: &[Event], prev_kv: bool, revisions_max: usize) -> usize {
     let (mut end, mut revisions, mut bytes) = (0, 0, 0);
     for revision in events.chunk_by(|a, b| a.revision == b.revision) {
-        if revisions == WATCH_BATCH_REVISIONS_MAX || bytes >= WATCH_BATCH_BYTES {
+        if revisions == revisions_max || bytes >= WATCH_BATCH_BYTES {
             break;
         }
         revisions += 1;

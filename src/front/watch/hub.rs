@@ -68,6 +68,8 @@ pub struct Watcher {
     pub quiet: bool,
     /// How it gets its events.
     pub state: State,
+    /// Where it is not synced: only because the hub lacked a previous value. What it reads comes as it would have come from the hub.
+    pub live: bool,
 }
 
 /// What a group sent and the hub has not released.
@@ -181,14 +183,16 @@ impl Hub {
         let watcher = &mut self.watchers[at];
         watcher.state = State::Synced;
         watcher.next = next;
+        watcher.live = false;
         self.index.insert(&watcher.range, at);
     }
 
-    /// A synced watch gets its events from the store from now on, from `next`.
-    pub(super) fn unsync(&mut self, at: usize, next: Revision) {
+    /// A synced watch gets its events from the store from now on, from `next`. `live`: only for the sake of previous values.
+    pub(super) fn unsync(&mut self, at: usize, next: Revision, live: bool) {
         let watcher = &mut self.watchers[at];
         assert_eq!(watcher.state, State::Synced, "only a synced watch turns unsynced");
         watcher.next = watcher.next.max(next);
+        watcher.live = live;
         self.index.remove(&watcher.range, at);
         self.queue(at);
     }
@@ -256,7 +260,7 @@ impl Front {
         let missed = |watcher: &Watcher| watcher.state == State::Synced && watcher.next <= opened_at;
         let missed: Vec<usize> = self.hub.watchers.iter().filter(|(_, w)| missed(w)).map(|(at, _)| at).collect();
         for at in missed {
-            self.hub.unsync(at, from);
+            self.hub.unsync(at, from, false);
         }
         self.run_catch_ups();
     }
@@ -301,13 +305,13 @@ impl Front {
         for node in touched {
             self.release_to(node, &mut revised, &mut unsynced);
         }
-        for at in unsynced {
-            self.hub.unsync(at, events[0].revision);
+        for (at, live) in unsynced {
+            self.hub.unsync(at, events[0].revision, live);
         }
     }
 
-    /// Delivers one revision to the watches of one node.
-    fn release_to(&mut self, node: usize, revised: &mut Revised<'_>, unsynced: &mut Vec<usize>) {
+    /// Delivers one revision to the watches of one node. Those that have to read it are told, and whether only for previous values.
+    fn release_to(&mut self, node: usize, revised: &mut Revised<'_>, unsynced: &mut Vec<(usize, bool)>) {
         let revision = revised.events[0].revision;
         let header = self.header(revision);
         // The list is lent for the walk: nothing is added to it or taken from it until it is back.
@@ -328,13 +332,13 @@ impl Front {
             let body = match body {
                 Body::Events(body) => body.clone(),
                 Body::Unknown => {
-                    unsynced.push(at);
+                    unsynced.push((at, true));
                     continue;
                 }
                 Body::Empty | Body::Unmade => continue,
             };
             if self.hub.streams[&watcher.call].buffered >= WATCH_STREAM_BYTES_MAX {
-                unsynced.push(at);
+                unsynced.push((at, false));
                 continue;
             }
             let wanted = || hits.iter().map(|&h| &revised.events[h as usize]).filter(|e| flavor.wants(e));

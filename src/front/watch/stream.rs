@@ -138,6 +138,7 @@ impl Front {
             progress: create.progress_notify,
             quiet: true,
             state: State::CatchingUp,
+            live: false,
         });
         stream.watches.insert(id, at);
         if flavor.prev_kv {
