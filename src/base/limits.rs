@@ -165,6 +165,10 @@ pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
 
 // pump
 
+/// With this many writes under way, an executor rests before it looks for more to do.
+pub const REST_WRITES_MIN: usize = 3;
+/// How long it rests: arrivals and disk reports of that time share one round.
+pub const REST: std::time::Duration = std::time::Duration::from_micros(200);
 /// Page writes of one checkpoint that are under way at one time.
 pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
 /// The most bytes of adjoining pages that are written as one.

@@ -48,6 +48,20 @@ pub(crate) struct Prior {
     lease: LeaseId,
 }
 
+impl Prior {
+    /// From the entry that follows `place`, a tree key of some key; None if it is another key's.
+    fn of(place: &KeyBuffer, found: &[u8], value: &[u8], weight: u32) -> Option<Prior> {
+        let (escaped, change) = split_version(found);
+        if escaped != split_version(place.as_slice()).0 {
+            return None;
+        }
+        let record = parse(value);
+        let lease = record.map_or(LeaseId::NONE, |fields| fields.lease);
+        let kind = if record.is_some() { Kind::Put } else { Kind::Tombstone };
+        Some(Prior { change, kind, weight, lease })
+    }
+}
+
 impl Mvcc {
     /// Over `store`, which holds no change above `applied` (what its last checkpoint noted, or 0 when it is fresh).
     pub fn new(store: Store, applied: Revision) -> Mvcc {
@@ -118,14 +132,27 @@ impl Mvcc {
     }
 
     fn write(&mut self, key: &[u8], change: Change, record: Record<'_>) -> Result<(), Fault> {
-        let prior = self.prior(key, change)?;
-        if let Some(prior) = prior.as_ref().filter(|prior| prior.weight > 0) {
-            self.store.set_weight(KEYS, KeyBuffer::version(key, prior.change).as_slice(), 0)?;
-        }
         let head = Head::new(&record);
         let (value, kind) = record.map_or((&b""[..], Kind::Tombstone), |fields| (fields.value, Kind::Put));
-        let weight = u32::from(record.is_some());
-        self.store.put(KEYS, KeyBuffer::version(key, change).as_slice(), &[head.as_slice(), value], weight)?;
+        let (value, weight) = ([head.as_slice(), value], u32::from(record.is_some()));
+        let version = KeyBuffer::version(key, change);
+        let location = self.store.locate(KEYS, version.as_slice())?;
+        // Mostly the version before is the next entry, and one walk down is enough for all.
+        let prior = match self.store.behind(&location).map(|(found, value, weight)| Prior::of(&version, found, value, weight)) {
+            Some(prior) => {
+                let behind = prior.as_ref().and_then(|prior| (prior.weight > 0).then_some(0));
+                self.store.put_at(location, &value, weight, behind)?;
+                prior
+            }
+            None => {
+                let prior = self.prior(key, change)?;
+                if let Some(prior) = prior.as_ref().filter(|prior| prior.weight > 0) {
+                    self.store.set_weight(KEYS, KeyBuffer::version(key, prior.change).as_slice(), 0)?;
+                }
+                self.store.put(KEYS, version.as_slice(), &value, weight)?;
+                prior
+            }
+        };
         self.store.put(REVISIONS, KeyBuffer::change(change, key).as_slice(), &[&[kind.byte()]], 1)?;
 
         let before = prior.map_or(LeaseId::NONE, |prior| prior.lease);
@@ -142,18 +169,10 @@ impl Mvcc {
     /// The version of `key` before `change`; the same when the change itself is there already.
     pub(crate) fn prior(&self, key: &[u8], change: Change) -> Result<Option<Prior>, Fault> {
         let sought = KeyBuffer::newest_seen(key, At::before_change(change));
-        let sought = sought.as_slice();
         let mut cursor = self.store.cursor(KEYS).heads();
-        cursor.seek(sought)?;
+        cursor.seek(sought.as_slice())?;
         let Some((found, value, weight)) = cursor.entry() else { return Ok(None) };
-        let (escaped, found) = split_version(found);
-        if escaped != split_version(sought).0 {
-            return Ok(None);
-        }
-        let record = parse(value);
-        let lease = record.map_or(LeaseId::NONE, |fields| fields.lease);
-        let kind = if record.is_some() { Kind::Put } else { Kind::Tombstone };
-        Ok(Some(Prior { change: found, kind, weight, lease }))
+        Ok(Prior::of(&sought, found, value, weight))
     }
 
     /// Whether the weights of KEYS say what is alive at `at`, the overlay apart: nothing above it is applied, nothing half applied.

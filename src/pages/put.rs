@@ -98,6 +98,25 @@ struct Old {
     weight: u32,
 }
 
+/// Where a key is or would be in a tree, as one walk down found it.
+pub struct Location<'k> {
+    tree: Tree,
+    key: &'k [u8],
+    /// The tree as it was then.
+    root: Root,
+    /// Empty if the tree is.
+    path: Path,
+    found: bool,
+}
+
+impl Location<'_> {
+    /// The slot behind, which may be one past the page's last.
+    fn behind(&self) -> (FrameIndex, usize) {
+        let (frame, slot) = self.path.leaf();
+        (frame, slot + usize::from(self.found))
+    }
+}
+
 impl Store {
     /// Maps the key to the parts of `value`, one behind the other, with this weight; whatever it mapped to is gone.
     ///
@@ -107,18 +126,58 @@ impl Store {
     /// # Panics
     /// When key or value is longer than [`TREE_KEY_BYTES_MAX`] or [`TREE_VALUE_BYTES_MAX`]: the caller has refused those.
     pub fn put(&mut self, tree: Tree, key: &[u8], value: &[&[u8]], weight: u32) -> Result<(), Fault> {
-        let value_bytes: usize = value.iter().map(|part| part.len()).sum();
+        let location = self.locate(tree, key)?;
+        self.put_at(location, value, weight, None)
+    }
+
+    /// Finds where `key` is or would be, for [`Store::put_at`].
+    ///
+    /// # Panics
+    /// When the key is longer than [`TREE_KEY_BYTES_MAX`].
+    pub fn locate<'k>(&self, tree: Tree, key: &'k [u8]) -> Result<Location<'k>, Fault> {
         assert!(key.len() <= TREE_KEY_BYTES_MAX, "a key of {} bytes", key.len());
-        assert!(value_bytes <= TREE_VALUE_BYTES_MAX, "a value of {value_bytes} bytes");
         self.load_space()?;
-        let shape = Shape::of(key.len(), value_bytes, weight);
         let root = self.roots[tree.slot()];
+        let mut path = Path::new();
+        let found = !root.is_empty() && self.descend(&root, key, &mut path)?;
+        Ok(Location { tree, key, root, path, found })
+    }
+
+    /// The entry behind a location: its key, the beginning of its value, its weight. None when it is not in the same page, or its key
+    /// is not in one piece there.
+    #[inline]
+    pub fn behind(&self, location: &Location<'_>) -> Option<(&[u8], &[u8], u32)> {
+        if location.path.len == 0 {
+            return None;
+        }
+        let (frame, slot) = location.behind();
+        let page = self.cache.page(frame);
+        if slot == page::cells(page) {
+            return None;
+        }
+        let at = page::cell_at(page, slot);
+        let (key, long) = leaf::key(page, at);
+        (!long).then(|| (key, leaf::value(page, at), leaf::weight(page, at)))
+    }
+
+    /// [`Store::put`] where [`Store::locate`] found the key, nothing having changed since. `behind`: the weight that the entry
+    /// [behind](Store::behind) gets; it takes the same space as the one it has.
+    ///
+    /// # Errors
+    /// A fault: nothing has changed.
+    ///
+    /// # Panics
+    /// As [`Store::put`].
+    pub fn put_at(&mut self, location: Location<'_>, value: &[&[u8]], weight: u32, behind: Option<u32>) -> Result<(), Fault> {
+        let Location { tree, key, root, mut path, found } = location;
+        assert!(self.roots[tree.slot()] == root, "the tree has changed since the key was located");
+        let value_bytes: usize = value.iter().map(|part| part.len()).sum();
+        assert!(value_bytes <= TREE_VALUE_BYTES_MAX, "a value of {value_bytes} bytes");
+        let shape = Shape::of(key.len(), value_bytes, weight);
         if root.is_empty() {
             self.put_first(tree, &shape, key, value, weight);
             return Ok(());
         }
-        let mut path = Path::new();
-        let found = self.descend(&root, key, &mut path)?;
         let (frame, slot) = path.leaf();
         let old = self.old_entry(frame, slot, found);
         let split = self.plan_split(frame, slot, found, key, shape.bytes)?;
@@ -133,10 +192,20 @@ impl Store {
         let value_run = shape.long_value.then(|| self.new_run(tree, value));
         let mut image = std::mem::take(&mut self.scratch);
         leaf::build(&mut image, &shape, &Contents { key, key_run, value, value_run, weight });
-        let delta = Delta { entries: i64::from(!found), weight: i64::from(weight) - i64::from(old.weight) };
+        let more = behind.map_or(0, |weight| self.reweigh(frame, slot + usize::from(found), weight));
+        let delta = Delta { entries: i64::from(!found), weight: i64::from(weight) - i64::from(old.weight) + more };
         self.place(tree, &path, found, &image, split, delta);
         self.scratch = image;
         Ok(())
+    }
+
+    /// Gives the cell another weight, in its place. By how much that is more.
+    fn reweigh(&mut self, frame: FrameIndex, slot: usize, weight: u32) -> i64 {
+        let page = self.cache.page_mut(frame);
+        let at = page::cell_at(page, slot);
+        let old = leaf::weight(page, at);
+        leaf::set_weight(page, at, weight);
+        i64::from(weight) - i64::from(old)
     }
 
     /// Gives the key's entry another weight. Whether there is one.
@@ -163,9 +232,7 @@ impl Store {
         let delta = Delta { entries: 0, weight: i64::from(weight) - i64::from(old_weight) };
         let (frame, slot) = path.leaf();
         if in_place {
-            let page = self.cache.page_mut(frame);
-            let at = page::cell_at(page, slot);
-            leaf::set_weight(page, at, weight);
+            self.reweigh(frame, slot, weight);
             self.add_up(tree, &path, path.len - 1, delta);
             return Ok(true);
         }

@@ -35,6 +35,39 @@ fn what_is_put_is_there() {
 }
 
 #[test]
+fn a_located_key_is_put_and_what_stands_behind_it_reweighed() {
+    let mut store = Store::create(Options::with_cache(BIG_CACHE));
+    let mut weights = std::collections::BTreeMap::new();
+    let mut rng = crate::base::Prng::new(11);
+    let mut behind_seen = 0;
+    for _ in 0..20_000 {
+        let (number, weight) = (rng.below(3000) as u32, rng.below(3) as u32);
+        let (name, value) = (key(number), vec![weight as u8; rng.below(400) as usize]);
+        let location = store.locate(TREE, &name).expect("cached");
+        let behind = store.behind(&location).map(|(found, _, weight)| (found.to_vec(), weight));
+        let expected = weights.range(number + 1..).next().map(|(&number, &weight)| (key(number).to_vec(), weight));
+        let reweigh = behind.is_some().then(|| rng.below(3) as u32);
+        if behind.is_some() {
+            assert_eq!(behind, expected);
+            behind_seen += 1;
+        }
+        store.put_at(location, &[&value], weight, reweigh).expect("cached");
+        if let Some(reweigh) = reweigh {
+            *weights.range_mut(number + 1..).next().expect("seen above").1 = reweigh;
+        }
+        weights.insert(number, weight);
+    }
+    assert!(behind_seen > 15_000, "{behind_seen} of 20,000");
+    let sum: u64 = weights.values().map(|&weight| u64::from(weight)).sum();
+    assert_eq!(store.len(TREE), Sums { entries: weights.len() as u64, weight: sum });
+    for (&number, &weight) in &weights {
+        assert_eq!(store.get(TREE, &key(number)).expect("cached").expect("there").weight, weight);
+        let below = weights.range(..number).map(|(_, &weight)| u64::from(weight)).sum::<u64>();
+        assert_eq!(store.weight(TREE, b"", Some(&key(number))), Ok(below));
+    }
+}
+
+#[test]
 fn a_row_of_appends_fills_its_pages() {
     let mut store = filled(50_000, &[1; 100]);
     let mut disk = TestDisk::default();

@@ -126,6 +126,10 @@ impl Tasks for Executor {
         glommio::timer::sleep(time)
     }
 
+    fn rest(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     async fn yield_now(&self) {
         // A timer, not a yield: while any queue has a ready task, glommio looks at I/O only when its preemption timer fires.
         glommio::timer::sleep(YIELD).await;
