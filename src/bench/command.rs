@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::options::Options;
-use super::{load, plot, report};
+use super::options::{Command, Options, Workload};
+use super::{load, plot, report, table};
 use crate::runtime::{CoreOptions, run_here};
 
 /// Runs `etcring bench` with these arguments (without `bench`). Exit code 0 when answers came and none was missing, 1 when not, 2 for a
@@ -22,7 +22,11 @@ pub fn command(args: &[String]) -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match run(options) {
+    let result = match options.command {
+        Command::Load(workload) => run(workload),
+        Command::Table(options) => table::command(&options).map(|()| true),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -33,8 +37,7 @@ pub fn command(args: &[String]) -> ExitCode {
 }
 
 /// Whether every request was answered well.
-fn run(options: Options) -> Result<bool, String> {
-    let workload = options.workload;
+fn run(workload: Workload) -> Result<bool, String> {
     let (outcome, workload) = run_here(&CoreOptions::named("bench"), |executor| async move {
         let outcome = load::run(executor, &workload).await;
         (outcome, workload)
@@ -50,5 +53,6 @@ fn run(options: Options) -> Result<bool, String> {
         fs::write(path, plot::svg(&workload, &outcome)).map_err(|error| format!("--plot {}: {error}", path.display()))?;
     }
     let is_complete = outcome.watches.is_none_or(|tally| tally.delivered == tally.expected);
-    Ok(outcome.meter.count() > 0 && outcome.meter.errors().is_empty() && outcome.unanswered == 0 && is_complete)
+    let is_answered = outcome.meter.count() > 0 || matches!(workload, Workload::Idle(_));
+    Ok(is_answered && outcome.meter.errors().is_empty() && outcome.unanswered == 0 && is_complete)
 }

@@ -1,5 +1,8 @@
 //! Which key is next.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use crate::base::Prng;
@@ -7,7 +10,7 @@ use crate::base::Prng;
 /// The order in which keys are taken from the key space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Pattern {
-    /// One after the other, and from the first again.
+    /// One after the other over all clients, and from the first again.
     Sequential,
     /// Each as likely as any other.
     Uniform,
@@ -21,18 +24,18 @@ pub struct Keys {
     size: usize,
     space: u64,
     pattern: Pattern,
-    next: u64,
-    step: u64,
+    /// How many were taken in sequence, by all clients together.
+    sequence: Rc<Cell<u64>>,
     prng: Prng,
     zipf: Option<Zipf>,
 }
 
 impl Keys {
-    /// Worker `worker` of `workers`: in sequence they share the space without meeting.
-    pub fn new(prefix: &str, size: usize, space: u64, pattern: Pattern, (worker, workers): (u64, u64)) -> Keys {
+    /// Those of client `client`; in sequence all clients take from one.
+    pub fn new(prefix: &str, size: usize, space: u64, pattern: Pattern, (client, sequence): (u64, Rc<Cell<u64>>)) -> Keys {
         let zipf = (pattern == Pattern::Zipf).then(|| Zipf::new(space));
-        let prng = Prng::new(0x9e37_79b9 ^ worker);
-        Keys { prefix: prefix.to_owned(), size, space, pattern, next: worker, step: workers, prng, zipf }
+        let prng = Prng::new(0x9e37_79b9 ^ client);
+        Keys { prefix: prefix.to_owned(), size, space, pattern, sequence, prng, zipf }
     }
 
     /// The number of the next key.
@@ -40,11 +43,7 @@ impl Keys {
         match (&self.zipf, self.pattern) {
             (Some(zipf), _) => zipf.sample(&mut self.prng),
             (None, Pattern::Uniform) => self.prng.below(self.space),
-            (None, _) => {
-                let index = self.next % self.space;
-                self.next += self.step;
-                index
-            }
+            (None, _) => self.sequence.replace(self.sequence.get() + 1) % self.space,
         }
     }
 
@@ -59,6 +58,17 @@ impl Keys {
 pub fn key(prefix: &str, size: usize, index: u64) -> String {
     let width = size.saturating_sub(prefix.len());
     format!("{prefix}{index:0width$}")
+}
+
+/// The range of all keys that begin with `prefix`.
+pub fn all_of(prefix: &str) -> (Bytes, Bytes) {
+    let mut end = prefix.as_bytes().to_vec();
+    match end.last_mut() {
+        // A prefix is UTF-8, whose bytes are all below 255.
+        Some(last) => *last += 1,
+        None => return (Bytes::from_static(b"\0"), Bytes::from_static(b"\0")),
+    }
+    (Bytes::copy_from_slice(prefix.as_bytes()), Bytes::from(end))
 }
 
 /// Ranks after Gray et al., "Quickly generating billion-record synthetic databases" (SIGMOD 1994).
@@ -103,13 +113,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_in_sequence_share_the_space() {
-        let mut seen = Vec::new();
-        for worker in 0..3 {
-            let mut keys = Keys::new("k", 8, 9, Pattern::Sequential, (worker, 3));
-            seen.extend((0..3).map(|_| keys.next()));
-        }
-        seen.sort();
+    fn clients_in_sequence_leave_no_key_out() {
+        let sequence = Rc::default();
+        let mut clients = [0, 1].map(|client| Keys::new("k", 8, 9, Pattern::Sequential, (client, Rc::clone(&sequence))));
+        let seen: Vec<Bytes> = [0, 0, 0, 1, 0, 1, 1, 0, 0].into_iter().map(|client: usize| clients[client].next()).collect();
         let all: Vec<Bytes> = (0..9).map(|i| Bytes::from(key("k", 8, i))).collect();
         assert_eq!(seen, all);
         assert_eq!(all[3], "k0000003");
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn uniform_keys_stay_in_the_space_and_fill_it() {
-        let mut keys = Keys::new("", 4, 10, Pattern::Uniform, (0, 1));
+        let mut keys = Keys::new("", 4, 10, Pattern::Uniform, (0, Rc::default()));
         let mut seen: Vec<Bytes> = (0..1000).map(|_| keys.next()).collect();
         seen.sort();
         seen.dedup();

@@ -1,24 +1,21 @@
 //! Clients that ask and wait.
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::channel::{CallError, Channel};
-use super::keys::key;
+use super::channel::CallError;
 use super::meter::Meter;
 use super::options::{Common, Workload};
-use super::requests::{KEEP_ALIVE, KINDS, Requests, Routes, Values};
-use super::{process, report, watch};
+use super::process::Readings;
+use super::requests::{KEEP_ALIVE, KINDS, Requests, Routes};
+use super::{process, report, setup, watch};
 use crate::base::Instant;
 use crate::front::frame;
 use crate::io::{Clock, Tasks, Urgency};
 use crate::proto::etcdserverpb as pb;
 use crate::runtime::Executor;
 
-/// Puts under way at a time while the key space is filled.
-const FILL_CLIENTS: usize = 256;
 /// How long answers are waited for after the last request; what has not come then is told as unanswered.
 const LAST_ANSWERS: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,6 +30,8 @@ pub struct Load {
     running: Cell<usize>,
     /// Keys that ranges found.
     pub found: Cell<u64>,
+    /// How many keys were taken in sequence.
+    pub sequence: Rc<Cell<u64>>,
 }
 
 /// When requests are due.
@@ -130,11 +129,11 @@ pub struct Outcome {
 /// No server is there, or it refuses, or a connection broke.
 pub async fn run(executor: Executor, workload: &Workload) -> Result<Outcome, String> {
     let common = workload.common();
-    let usage = || common.server_pid.map(process::usage).transpose();
-    usage()?;
-    let routes = connect(&executor, common).await?;
+    let readings = || process::readings(common.server_pid);
+    readings()?;
+    let routes = setup::connect(&executor, common).await?;
     if common.fill {
-        fill(&executor, common, &routes).await?;
+        setup::fill(&executor, common, &routes).await?;
     }
     let load = Rc::new(Load {
         meter: RefCell::new(Meter::new(&KINDS)),
@@ -142,10 +141,11 @@ pub async fn run(executor: Executor, workload: &Workload) -> Result<Outcome, Str
         fatal: RefCell::new(None),
         running: Cell::new(0),
         found: Cell::new(0),
+        sequence: Rc::default(),
         executor: executor.clone(),
     });
     let watches = start(&load, workload, &routes).await.map_err(|error| error.to_string())?;
-    measure(&load, common, usage).await?;
+    measure(&load, common, watches.as_ref(), readings).await?;
     let mut patience = LAST_ANSWERS.as_millis() as u64 / 10;
     while load.running.get() > 0 && patience > 0 && load.fatal.borrow().is_none() {
         executor.sleep(Duration::from_millis(10)).await;
@@ -155,7 +155,7 @@ pub async fn run(executor: Executor, workload: &Workload) -> Result<Outcome, Str
         return Err(error);
     }
     let watches = match watches {
-        Some(watches) => Some(watches.finish(&load).await),
+        Some(watches) => Some(watches.finish(&load, readings).await?),
         None => None,
     };
     let meter = load.meter.replace(Meter::new(&[]));
@@ -176,10 +176,13 @@ async fn start(load: &Rc<Load>, workload: &Workload, routes: &[Routes]) -> Resul
             clients.for_each(|(client, routes)| load.client(watches.put(load.clone(), common, routes, client)));
             return Ok(Some(watches));
         }
+        Workload::Idle(_) => {}
         Workload::Lease { keep_alive: true, .. } => {
             clients.for_each(|(_, routes)| load.client(keep_alive(load.clone(), routes)))
         }
-        _ => clients.for_each(|(client, routes)| load.client(ask(load.clone(), routes, Requests::new(workload, client)))),
+        _ => clients.for_each(|(client, routes)| {
+            load.client(ask(load.clone(), routes, Requests::new(workload, client, &load.sequence)))
+        }),
     }
     Ok(None)
 }
@@ -193,7 +196,7 @@ async fn ask(load: Rc<Load>, routes: Routes, mut requests: Requests) {
         if due > load.executor.now() {
             load.executor.sleep_until(due).await;
         }
-        let result = routes.ask(request).await.map(|found| load.found.set(load.found.get() + found as u64));
+        let result = routes.ask(request).await.map(|found| load.found.set(load.found.get() + found));
         if !load.ended(kind, due, result) {
             return;
         }
@@ -231,63 +234,15 @@ async fn keep_alive(load: Rc<Load>, routes: Routes) {
     }
 }
 
-async fn connect(executor: &Executor, common: &Common) -> Result<Vec<Routes>, String> {
-    let mut addresses = Vec::new();
-    for endpoint in &common.endpoints {
-        addresses.push(resolve(endpoint).map_err(|error| format!("endpoint {endpoint}: {error}"))?);
-    }
-    let mut routes = Vec::new();
-    for (endpoint, address) in common.endpoints.iter().zip(&addresses).cycle().take(common.connections) {
-        let channel = Channel::connect(executor, *address).await.map_err(|error| format!("endpoint {endpoint}: {error}"))?;
-        routes.push(Routes::new(channel));
-    }
-    Ok(routes)
-}
-
-fn resolve(endpoint: &str) -> Result<SocketAddr, String> {
-    if endpoint.starts_with("https://") {
-        return Err("https is not there yet".to_owned());
-    }
-    let host = endpoint.strip_prefix("http://").unwrap_or(endpoint).trim_end_matches('/');
-    let found = host.to_socket_addrs().map_err(|error| error.to_string())?.next();
-    found.ok_or_else(|| "the name has no address".to_owned())
-}
-
-/// Puts every key of the key space once.
-async fn fill(executor: &Executor, common: &Common, routes: &[Routes]) -> Result<(), String> {
-    let next = Rc::new(Cell::new(0));
-    let (done, finished) = flume::unbounded();
-    for client in 0..FILL_CLIENTS {
-        let (next, routes, common, done) = (next.clone(), routes[client % routes.len()].clone(), common.clone(), done.clone());
-        executor.spawn(Urgency::Prompt, async move {
-            let mut values = Values::new(common.value_size, client);
-            while next.get() < common.key_space {
-                let index = next.replace(next.get() + 1);
-                let key = key(&common.prefix, common.key_size, index).into();
-                let put = frame(&pb::PutRequest { key, value: values.next(), ..Default::default() });
-                if let Err(error) = routes.ask((super::requests::PUT, put)).await {
-                    next.set(u64::MAX);
-                    done.send(Err(error.to_string())).ok();
-                    return;
-                }
-            }
-            done.send(Ok(())).ok();
-        });
-    }
-    drop(done);
-    while let Ok(result) = finished.recv_async().await {
-        result.map_err(|error: String| format!("filling the key space: {error}"))?;
-    }
-    Ok(())
-}
-
 /// Waits for the end of the load, second by second.
-async fn measure<U>(load: &Rc<Load>, common: &Common, usage: U) -> Result<(), String>
+async fn measure<R>(load: &Rc<Load>, common: &Common, watches: Option<&watch::Watches>, readings: R) -> Result<(), String>
 where
-    U: Fn() -> Result<Option<process::Usage>, String>,
+    R: Fn() -> Result<Readings, String>,
 {
     load.executor.sleep(common.warm_up).await;
-    load.meter.borrow_mut().begin(load.executor.now(), usage()?);
+    let is_peak_ours = common.server_pid.is_some_and(process::forget_peak);
+    load.meter.borrow_mut().begin(load.executor.now(), readings()?, is_peak_ours);
+    watches.inspect(|watches| watches.begin());
     let mut next = load.executor.now();
     loop {
         next = next + SECOND;
@@ -297,7 +252,7 @@ where
             load.executor.sleep(pause).await;
         }
         let now = load.executor.now();
-        let sample = load.meter.borrow_mut().tick(now, usage()?);
+        let sample = load.meter.borrow_mut().tick(now, readings()?);
         if !common.json
             && let Some(sample) = sample
         {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::channel::CallError;
-use super::process::Usage;
+use super::process::{Readings, Usage};
 use crate::base::Instant;
 
 /// Latencies are told to a thousandth of their value, up to [`LATENCY_MAX`].
@@ -43,7 +43,9 @@ pub struct Meter {
     sample_errors: u64,
     errors: BTreeMap<String, u64>,
     samples: Vec<Sample>,
-    usage: Option<(Usage, Usage)>,
+    first: Readings,
+    last: Readings,
+    is_peak_ours: bool,
     length: Duration,
 }
 
@@ -66,16 +68,19 @@ impl Meter {
             sample_errors: 0,
             errors: BTreeMap::new(),
             samples: Vec::new(),
-            usage: None,
+            first: Readings::default(),
+            last: Readings::default(),
+            is_peak_ours: false,
             length: Duration::ZERO,
         }
     }
 
-    /// The warm-up is over.
-    pub fn begin(&mut self, now: Instant, usage: Option<Usage>) {
+    /// The warm-up is over. `is_peak_ours`: the server's highest memory counts from here.
+    pub fn begin(&mut self, now: Instant, readings: Readings, is_peak_ours: bool) {
         self.from = Some(now);
         self.sample_from = now;
-        self.usage = usage.map(|usage| (usage, usage));
+        (self.first, self.last) = (readings, readings);
+        self.is_peak_ours = is_peak_ours;
     }
 
     /// Whether it measures.
@@ -106,10 +111,10 @@ impl Meter {
     }
 
     /// A second is over, or the measurement is.
-    pub fn tick(&mut self, now: Instant, usage: Option<Usage>) -> Option<Sample> {
+    pub fn tick(&mut self, now: Instant, readings: Readings) -> Option<Sample> {
         let from = self.from?;
         let quantile = |q| self.sample.value_at_quantile(q);
-        let cpu = usage.zip(self.usage.as_ref()).map(|(now, (_, last))| now.cpu.saturating_sub(last.cpu));
+        let cpu = readings.server.zip(self.last.server).map(|(now, last)| now.cpu.saturating_sub(last.cpu));
         let sample = Sample {
             at: now.since(from),
             length: now.since(self.sample_from),
@@ -117,15 +122,13 @@ impl Meter {
             errors: self.sample_errors,
             latency: [quantile(0.5), quantile(0.99), self.sample.max()],
             cpu,
-            resident: usage.map(|usage| usage.resident),
+            resident: readings.server.map(|usage| usage.resident),
         };
         self.sample.reset();
         self.sample_errors = 0;
         self.sample_from = now;
         self.length = now.since(from);
-        if let (Some(usage), Some((_, last))) = (usage, &mut self.usage) {
-            *last = usage;
-        }
+        self.last = readings;
         self.samples.push(sample);
         Some(sample)
     }
@@ -155,10 +158,39 @@ impl Meter {
         &self.samples
     }
 
-    /// CPU time of the server over the measurement, and its memory at the end.
-    pub fn server(&self) -> Option<(Duration, Usage)> {
-        self.usage.map(|(first, last)| (last.cpu.saturating_sub(first.cpu), last))
+    /// What the server used over the measurement.
+    pub fn server(&self) -> Option<Server> {
+        let (first, last) = self.first.server.zip(self.last.server)?;
+        Some(Server {
+            cpu: last.cpu.saturating_sub(first.cpu),
+            resident: last.resident,
+            resident_max: last.resident_max,
+            resident_extra: self.is_peak_ours.then(|| last.resident_max.saturating_sub(first.resident)),
+        })
     }
+
+    /// CPU time of the server from the beginning of the measurement until these readings.
+    pub fn server_cpu_until(&self, now: &Readings) -> Option<Duration> {
+        now.server.zip(self.first.server).map(|(now, first): (Usage, Usage)| now.cpu.saturating_sub(first.cpu))
+    }
+
+    /// CPU time of this process over the measurement.
+    pub fn generator(&self) -> Duration {
+        self.last.generator.saturating_sub(self.first.generator)
+    }
+}
+
+/// What the server used over a measurement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Server {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Resident memory at the end, in bytes.
+    pub resident: u64,
+    /// The most that was resident, in bytes.
+    pub resident_max: u64,
+    /// How much more that was than at the beginning; not known when the kernel did not let go of an earlier peak.
+    pub resident_extra: Option<u64>,
 }
 
 #[cfg(test)]
@@ -173,11 +205,11 @@ mod tests {
     fn the_warm_up_is_in_no_figure() {
         let mut meter = Meter::new(&["put"]);
         meter.record(0, at(1), at(2));
-        meter.begin(at(1000), None);
+        meter.begin(at(1000), Readings::default(), false);
         meter.record(0, at(999), at(5000));
         meter.fail(at(999), &CallError::Transport("early".to_owned()));
         meter.record(0, at(1000), at(1010));
-        let sample = meter.tick(at(2000), None).expect("it measures");
+        let sample = meter.tick(at(2000), Readings::default()).expect("it measures");
         assert_eq!((sample.count, sample.errors, meter.count(), meter.errors().len()), (1, 0, 1, 0));
         assert!((9_990_000..=10_010_000).contains(&sample.latency[2]), "{sample:?}");
     }
@@ -185,7 +217,7 @@ mod tests {
     #[test]
     fn latency_counts_from_when_a_request_was_due() {
         let mut meter = Meter::new(&["put"]);
-        meter.begin(at(1000), None);
+        meter.begin(at(1000), Readings::default(), false);
         // Ten requests due at even intervals are answered together after a stall of a second.
         (0..10).for_each(|i| meter.record(0, at(1000 + 100 * i), at(2000)));
         let (_, histogram) = meter.kinds().next().expect("one kind");
@@ -195,7 +227,7 @@ mod tests {
     #[test]
     fn error_texts_are_counted_and_bounded() {
         let mut meter = Meter::new(&["put"]);
-        meter.begin(at(0), None);
+        meter.begin(at(0), Readings::default(), false);
         (0..100).for_each(|i| meter.fail(at(1), &CallError::Status(14, format!("text {i}"))));
         assert_eq!(meter.errors().len(), ERROR_TEXTS_MAX + 1);
         assert_eq!(meter.errors().values().sum::<u64>(), 100);

@@ -5,6 +5,9 @@
 //!                 │ each answer: latency, or the error
 //!                 ▼
 //!              Meter (histograms, one sample per second) ──► Report: text, JSON, SVG
+//!                                                                         │ of many runs
+//!                                                                         ▼
+//!                                            Table: medians and ratios, as Markdown and SVG
 //! ```
 //!
 //! Invariants
@@ -22,8 +25,11 @@ mod meter;
 mod options;
 mod plot;
 mod process;
+mod ratios;
 mod report;
 mod requests;
+mod setup;
+mod table;
 mod watch;
 
 pub use command::command;

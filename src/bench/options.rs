@@ -10,11 +10,45 @@ use crate::config;
 
 /// Puts load on any server that speaks etcd's API, and says how fast and how evenly it answered.
 #[derive(Parser, Debug)]
-#[command(name = "etcring bench", disable_version_flag = true)]
+#[command(name = "etcring bench", disable_version_flag = true, args_override_self = true)]
 pub struct Options {
-    /// What is asked.
+    /// What is done.
     #[command(subcommand)]
-    pub workload: Workload,
+    pub command: Command,
+}
+
+/// What is done.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    #[command(flatten)]
+    Load(Workload),
+    /// Medians of what earlier runs told with --json, as a table; benches/compare.sh uses it.
+    Table(TableOptions),
+}
+
+/// What a table is made of.
+#[derive(Args, Debug)]
+pub struct TableOptions {
+    /// A directory with the runs' JSON, in files that are called LOAD.COLUMN.ROUND.json.
+    pub results: PathBuf,
+    /// The tables and their rows; benches/compare.table is one, and says how it is written.
+    #[arg(long, value_name = "FILE")]
+    pub figures: PathBuf,
+    /// What is told before the tables, line by line.
+    #[arg(long, value_name = "FILE")]
+    pub about: PathBuf,
+    /// How a column is headed; its own name when not given.
+    #[arg(long, value_name = "COLUMN=TEXT", value_parser = pair)]
+    pub name: Vec<(String, String)>,
+    /// Write a document.
+    #[arg(long, value_name = "FILE.md")]
+    pub markdown: Option<PathBuf>,
+    /// Write a picture of the ratios.
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// Put the rows that are marked for it into this file, between its lines that begin and end the table.
+    #[arg(long, value_name = "FILE.md")]
+    pub readme: Option<PathBuf>,
 }
 
 /// What is asked.
@@ -32,6 +66,12 @@ pub enum Workload {
         /// Read so many keys from each key on; 1 reads just the key.
         #[arg(long, default_value_t = 1)]
         limit: i64,
+        /// Read all keys that begin with --prefix, however many.
+        #[arg(long, conflicts_with = "limit")]
+        all: bool,
+        /// Ask only how many keys there are.
+        #[arg(long)]
+        count_only: bool,
     },
     /// Several puts in one transaction.
     Txn {
@@ -71,6 +111,12 @@ pub enum Workload {
         #[arg(long)]
         serializable: bool,
     },
+    /// Compactions at the newest revision, answered when what they removed is gone.
+    Compact(Common),
+    /// Defragmentations.
+    Defragment(Common),
+    /// Nothing is asked: what the server of --server-pid uses by itself, with the connections open.
+    Idle(Common),
 }
 
 /// What all workloads have.
@@ -115,7 +161,11 @@ pub struct Common {
     /// Put every key of the key space once before anything is measured.
     #[arg(long)]
     pub fill: bool,
-    /// The server's process on this machine: its CPU time and memory are measured too.
+    /// Wait up to so long for a server that answers.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    pub wait: Duration,
+    /// The server's process on this machine: its CPU time and memory are measured too. Its highest resident memory, which
+    /// the kernel keeps, is forgotten when the measurement begins.
     #[arg(long)]
     pub server_pid: Option<u32>,
     /// Print the figures as JSON.
@@ -131,6 +181,9 @@ impl Workload {
     pub fn common(&self) -> &Common {
         match self {
             Workload::Put(common)
+            | Workload::Compact(common)
+            | Workload::Defragment(common)
+            | Workload::Idle(common)
             | Workload::Range { common, .. }
             | Workload::Txn { common, .. }
             | Workload::Watch { common, .. }
@@ -149,6 +202,9 @@ impl Workload {
             Workload::Lease { keep_alive: false, .. } => "lease grant",
             Workload::Lease { .. } => "lease keep-alive",
             Workload::Mixed { .. } => "mixed",
+            Workload::Compact(_) => "compact",
+            Workload::Defragment(_) => "defragment",
+            Workload::Idle(_) => "idle",
         }
     }
 }
@@ -167,4 +223,9 @@ fn positive(text: &str) -> Result<usize, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let nanos = config::parse_duration(text).ok().and_then(|nanos| u64::try_from(nanos).ok());
     nanos.map(Duration::from_nanos).ok_or_else(|| "a duration is wanted, as 10s or 1m30s".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, text) = text.split_once('=').ok_or_else(|| "COLUMN=TEXT is wanted".to_owned())?;
+    Ok((name.to_owned(), text.to_owned()))
 }

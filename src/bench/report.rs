@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::load::Outcome;
-use super::meter::Sample;
+use super::meter::{Meter, Sample};
 use super::options::Workload;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -56,25 +56,25 @@ pub fn text(workload: &Workload, outcome: &Outcome) -> String {
         let quantiles = QUANTILES.map(|(name, q)| format!("{name} {:.3}", millis(histogram.value_at_quantile(q))));
         writeln!(text, "  latency ms {}  max {:.3}", quantiles.join("  "), millis(histogram.max())).expect("it grows");
     }
-    if let Some((cpu, usage)) = meter.server() {
-        let count = meter.count();
-        writeln!(
-            text,
-            "server       {:.2} CPU seconds ({:.2} CPUs), {:.0} answers per CPU second",
-            cpu.as_secs_f64(),
-            cpu.as_secs_f64() / length.as_secs_f64().max(1e-9),
-            per_second(count, cpu)
-        )
-        .expect("it grows");
-        let (now, max) = (usage.resident as f64 / MIB, usage.resident_max as f64 / MIB);
-        writeln!(text, "  resident   {now:.0} MiB at the end, {max:.0} MiB at most").expect("it grows");
+    if let Some(server) = meter.server() {
+        writeln!(text, "server       {}", cpu(server.cpu, meter)).expect("it grows");
+        let [now, max] = [server.resident, server.resident_max].map(|bytes| bytes as f64 / MIB);
+        write!(text, "  resident   {now:.0} MiB at the end, {max:.0} MiB at most").expect("it grows");
+        match server.resident_extra {
+            Some(extra) => writeln!(text, ", {:.0} MiB more than before", extra as f64 / MIB).expect("it grows"),
+            None => text.push_str(" since it started\n"),
+        }
     }
+    writeln!(text, "generator    {}", cpu(meter.generator(), meter)).expect("it grows");
     if matches!(workload, Workload::Range { .. } | Workload::Mixed { .. }) {
         writeln!(text, "found        {} keys", outcome.found).expect("it grows");
     }
     if let Some(tally) = outcome.watches {
         writeln!(text, "watches      {}: {} of {} events delivered", tally.watchers, tally.delivered, tally.expected)
             .expect("it grows");
+        if let Some(cpu) = tally.cpu_per_event {
+            writeln!(text, "  server     {:.2} µs of CPU time per event", cpu.as_secs_f64() * 1e6).expect("it grows");
+        }
     }
     for (error, count) in meter.errors() {
         writeln!(text, "errors       {count} × {error}").expect("it grows");
@@ -85,22 +85,37 @@ pub fn text(workload: &Workload, outcome: &Outcome) -> String {
     text
 }
 
+fn cpu(cpu: Duration, meter: &Meter) -> String {
+    let cpus = cpu.as_secs_f64() / meter.length().as_secs_f64().max(1e-9);
+    let per_second = per_second(meter.count(), cpu);
+    format!("{:.3} CPU seconds ({cpus:.3} CPUs), {per_second:.0} answers per CPU second", cpu.as_secs_f64())
+}
+
 /// All figures, for programs. Times are in seconds, memory in bytes.
 pub fn json(workload: &Workload, outcome: &Outcome) -> Value {
     let (meter, common) = (&outcome.meter, workload.common());
     let length = meter.length();
     let kinds = meter.kinds().map(|(kind, histogram)| (kind.to_owned(), latencies(histogram, length)));
-    let server = meter.server().map(|(cpu, usage)| {
+    let used = |cpu: Duration| {
+        let (seconds, cpus) = (cpu.as_secs_f64(), cpu.as_secs_f64() / length.as_secs_f64().max(1e-9));
+        json!({ "cpu_seconds": seconds, "cpus": cpus, "answers_per_cpu_second": per_second(meter.count(), cpu) })
+    };
+    let server = meter.server().map(|server| {
+        let mut json = used(server.cpu);
+        json["resident_bytes"] = server.resident.into();
+        json["resident_max_bytes"] = server.resident_max.into();
+        json["resident_extra_bytes"] = server.resident_extra.into();
+        json
+    });
+    let watches = outcome.watches.map(|tally| {
         json!({
-            "cpu_seconds": cpu.as_secs_f64(),
-            "answers_per_cpu_second": per_second(meter.count(), cpu),
-            "resident_bytes": usage.resident,
-            "resident_max_bytes": usage.resident_max,
+            "watchers": tally.watchers,
+            "expected": tally.expected,
+            "delivered": tally.delivered,
+            "delivered_share": tally.delivered as f64 / tally.expected.max(1) as f64,
+            "cpu_seconds_per_event": tally.cpu_per_event.map(|cpu| cpu.as_secs_f64()),
         })
     });
-    let watches = outcome
-        .watches
-        .map(|tally| json!({ "watchers": tally.watchers, "expected": tally.expected, "delivered": tally.delivered }));
     json!({
         "workload": workload.name(),
         "connections": common.connections,
@@ -112,9 +127,11 @@ pub fn json(workload: &Workload, outcome: &Outcome) -> Value {
         "seconds": length.as_secs_f64(),
         "kinds": kinds.collect::<serde_json::Map<String, Value>>(),
         "server": server,
+        "generator": used(meter.generator()),
         "found": outcome.found,
         "watches": watches,
         "errors": meter.errors(),
+        "failed": meter.errors().values().sum::<u64>() + outcome.unanswered as u64,
         "unanswered": outcome.unanswered,
         "samples": meter.samples().iter().map(sample).collect::<Vec<_>>(),
     })

@@ -1,9 +1,12 @@
 //! What is asked, request by request.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytes::Bytes;
 
 use super::channel::{CallError, Channel, Route};
-use super::keys::Keys;
+use super::keys::{Keys, all_of};
 use super::options::{Common, Workload};
 use crate::base::Prng;
 use crate::front::frame;
@@ -24,8 +27,12 @@ pub const GRANT: usize = 3;
 pub const EVENT: usize = 4;
 /// A keep-alive.
 pub const KEEP_ALIVE: usize = 5;
+/// A compaction at the newest revision.
+pub const COMPACT: usize = 6;
+/// A defragmentation.
+pub const DEFRAGMENT: usize = 7;
 /// What the kinds are called.
-pub const KINDS: [&str; 6] = ["put", "range", "txn", "lease grant", "event", "keep-alive"];
+pub const KINDS: [&str; 8] = ["put", "range", "txn", "lease grant", "event", "keep-alive", "compact", "defragment"];
 
 /// The RPCs of one connection.
 #[derive(Clone)]
@@ -35,6 +42,8 @@ pub struct Routes {
     range: Route,
     txn: Route,
     grant: Route,
+    compact: Route,
+    defragment: Route,
 }
 
 impl Routes {
@@ -45,6 +54,8 @@ impl Routes {
             range: channel.route("/etcdserverpb.KV/Range"),
             txn: channel.route("/etcdserverpb.KV/Txn"),
             grant: channel.route("/etcdserverpb.Lease/LeaseGrant"),
+            compact: channel.route("/etcdserverpb.KV/Compact"),
+            defragment: channel.route("/etcdserverpb.Maintenance/Defragment"),
             channel,
         }
     }
@@ -54,18 +65,32 @@ impl Routes {
         &self.channel
     }
 
-    /// Sends a request and waits for its answer; how many keys were in it, if it was a range.
+    /// Sends a request and waits for its answer; how many keys were in it or counted, if it was a range.
     ///
     /// # Errors
     /// The server's or the connection's.
-    pub async fn ask(&self, (kind, message): (usize, Bytes)) -> Result<usize, CallError> {
+    pub async fn ask(&self, (kind, message): (usize, Bytes)) -> Result<u64, CallError> {
         let channel = &self.channel;
         match kind {
             PUT => channel.unary::<pb::PutResponse>(&self.put, message).await.map(|_| 0),
-            RANGE => channel.unary::<pb::RangeResponse>(&self.range, message).await.map(|answer| answer.kvs.len()),
+            RANGE => {
+                let answer = channel.unary::<pb::RangeResponse>(&self.range, message).await?;
+                Ok(if answer.kvs.is_empty() { answer.count as u64 } else { answer.kvs.len() as u64 })
+            }
             TXN => channel.unary::<pb::TxnResponse>(&self.txn, message).await.map(|_| 0),
+            COMPACT => self.compact().await.map(|()| 0),
+            DEFRAGMENT => channel.unary::<pb::DefragmentResponse>(&self.defragment, message).await.map(|_| 0),
             _ => channel.unary::<pb::LeaseGrantResponse>(&self.grant, message).await.map(|_| 0),
         }
+    }
+
+    /// Asks for the newest revision and compacts at it.
+    async fn compact(&self) -> Result<(), CallError> {
+        let nothing = pb::RangeRequest { key: Bytes::from_static(b"\0"), ..Default::default() };
+        let answer = self.channel.unary::<pb::RangeResponse>(&self.range, frame(&nothing)).await?;
+        let revision = answer.header.map_or(0, |header| header.revision);
+        let compaction = frame(&pb::CompactionRequest { revision, physical: true });
+        self.channel.unary::<pb::CompactionResponse>(&self.compact, compaction).await.map(drop)
     }
 }
 
@@ -77,25 +102,39 @@ pub struct Requests {
     prng: Prng,
 }
 
-#[derive(Clone, Copy)]
 enum Make {
     Put,
-    Range { serializable: bool, limit: i64 },
-    Txn { operations: usize },
+    Range {
+        serializable: bool,
+        limit: i64,
+    },
+    /// The same range again and again.
+    Same(Bytes),
+    Compact,
+    Defragment,
+    Txn {
+        operations: usize,
+    },
     Grant,
-    Mixed { reads: u8, serializable: bool },
+    Mixed {
+        reads: u8,
+        serializable: bool,
+    },
 }
 
 impl Requests {
     /// Those of client `client`.
-    pub fn new(workload: &Workload, client: usize) -> Requests {
+    pub fn new(workload: &Workload, client: usize, sequence: &Rc<Cell<u64>>) -> Requests {
         let common = workload.common();
-        let keys = keys(common, client);
+        let keys = keys(common, client, sequence);
         let make = match workload {
             Workload::Put(_) | Workload::Watch { .. } => Make::Put,
+            Workload::Range { serializable, all: true, count_only, .. } => Make::Same(all(common, *serializable, *count_only)),
             Workload::Range { serializable, limit, .. } => Make::Range { serializable: *serializable, limit: *limit },
+            Workload::Compact(_) => Make::Compact,
+            Workload::Defragment(_) => Make::Defragment,
             Workload::Txn { operations, .. } => Make::Txn { operations: *operations },
-            Workload::Lease { .. } => Make::Grant,
+            Workload::Lease { .. } | Workload::Idle(_) => Make::Grant,
             Workload::Mixed { reads, serializable, .. } => Make::Mixed { reads: *reads, serializable: *serializable },
         };
         let prng = Prng::new(0x6d69_7865 ^ client as u64);
@@ -105,6 +144,9 @@ impl Requests {
     /// The next request.
     pub fn next(&mut self) -> (usize, Bytes) {
         match self.make {
+            Make::Same(ref range) => (RANGE, range.clone()),
+            Make::Compact => (COMPACT, Bytes::new()),
+            Make::Defragment => (DEFRAGMENT, frame(&pb::DefragmentRequest {})),
             Make::Put => (PUT, frame(&self.put())),
             Make::Range { serializable, limit } => (RANGE, self.range(serializable, limit)),
             Make::Mixed { reads, serializable } if self.prng.below(100) < u64::from(reads) => {
@@ -136,10 +178,15 @@ impl Requests {
     }
 }
 
+/// The range of all keys that begin with the prefix.
+fn all(common: &Common, serializable: bool, count_only: bool) -> Bytes {
+    let (key, range_end) = all_of(&common.prefix);
+    frame(&pb::RangeRequest { key, range_end, serializable, count_only, ..Default::default() })
+}
+
 /// The keys of one client.
-pub fn keys(common: &Common, client: usize) -> Keys {
-    let place = (client as u64, common.clients() as u64);
-    Keys::new(&common.prefix, common.key_size, common.key_space, common.keys, place)
+pub fn keys(common: &Common, client: usize, sequence: &Rc<Cell<u64>>) -> Keys {
+    Keys::new(&common.prefix, common.key_size, common.key_space, common.keys, (client as u64, sequence.clone()))
 }
 
 /// Values that differ from put to put and do not compress.

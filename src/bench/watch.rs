@@ -4,11 +4,13 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 
 use super::channel::{Call, CallError};
+use super::keys::all_of;
 use super::load::Load;
 use super::options::Common;
+use super::process::Readings;
 use super::requests::{EVENT, PUT, Routes, Values, keys};
 use crate::base::Instant;
 use crate::front::frame;
@@ -24,7 +26,9 @@ const STAMP_BYTES: usize = 8;
 pub struct Watches {
     counts: Rc<Vec<Cell<u64>>>,
     acknowledged: Rc<Cell<u64>>,
-    prefix: Bytes,
+    prefix: String,
+    /// What had come when the measurement began.
+    first: Cell<u64>,
 }
 
 /// What they got.
@@ -36,6 +40,8 @@ pub struct Tally {
     pub expected: u64,
     /// Events that came.
     pub delivered: u64,
+    /// CPU time of the server per event, from the end of the warm-up to the last event.
+    pub cpu_per_event: Option<Duration>,
 }
 
 /// Opens the watches; they are all there when this ends.
@@ -53,7 +59,8 @@ pub async fn open(
     let watches = Watches {
         counts: Rc::new(vec![Cell::new(0); watchers]),
         acknowledged: Rc::default(),
-        prefix: Bytes::copy_from_slice(prefix.as_bytes()),
+        prefix: prefix.to_owned(),
+        first: Cell::new(0),
     };
     let mut first = 0;
     for stream in 0.. {
@@ -64,7 +71,7 @@ pub async fn open(
         let channel = routes[stream % routes.len()].channel();
         let mut call = channel.open(&channel.route("/etcdserverpb.Watch/Watch"), None).await?;
         for id in first..first + count {
-            call.send(frame(&create(&watches.prefix, id)))?;
+            call.send(frame(&create(prefix, id)))?;
         }
         let mut created = 0;
         while created < count {
@@ -83,15 +90,9 @@ pub async fn open(
     Ok(watches)
 }
 
-fn create(prefix: &Bytes, id: usize) -> pb::WatchRequest {
-    let mut range_end = BytesMut::from(&prefix[..]);
-    *range_end.last_mut().expect("a prefix is not empty") += 1;
-    let create = pb::WatchCreateRequest {
-        key: prefix.clone(),
-        range_end: range_end.freeze(),
-        watch_id: 1 + id as i64,
-        ..Default::default()
-    };
+fn create(prefix: &str, id: usize) -> pb::WatchRequest {
+    let (key, range_end) = all_of(prefix);
+    let create = pb::WatchCreateRequest { key, range_end, watch_id: 1 + id as i64, ..Default::default() };
     pb::WatchRequest { request_union: Some(pb::watch_request::RequestUnion::CreateRequest(create)) }
 }
 
@@ -119,9 +120,9 @@ impl Watches {
     /// A client that puts under the prefix.
     pub fn put(&self, load: Rc<Load>, common: &Common, routes: Routes, client: usize) -> impl Future<Output = ()> + use<> {
         let acknowledged = self.acknowledged.clone();
-        let prefix = String::from_utf8(self.prefix.to_vec()).expect("it was a string");
-        let common = Common { prefix, ..common.clone() };
-        let (mut keys, mut values) = (keys(&common, client), Values::new(common.value_size.max(STAMP_BYTES), client));
+        let common = Common { prefix: self.prefix.clone(), ..common.clone() };
+        let (mut keys, mut values) =
+            (keys(&common, client, &load.sequence), Values::new(common.value_size.max(STAMP_BYTES), client));
         async move {
             loop {
                 let has_begun = load.meter.borrow().has_begun();
@@ -143,18 +144,32 @@ impl Watches {
         }
     }
 
+    /// The measurement begins.
+    pub fn begin(&self) {
+        self.first.set(self.delivered());
+    }
+
+    fn delivered(&self) -> u64 {
+        self.counts.iter().map(Cell::get).sum()
+    }
+
     /// Waits until everything has come, or nothing comes any more.
-    pub async fn finish(self, load: &Rc<Load>) -> Tally {
+    ///
+    /// # Errors
+    /// The server's process is gone.
+    pub async fn finish(self, load: &Rc<Load>, readings: impl Fn() -> Result<Readings, String>) -> Result<Tally, String> {
         let watchers = self.counts.len();
         let expected = self.acknowledged.get() * watchers as u64;
-        let delivered = || self.counts.iter().map(Cell::get).sum::<u64>();
-        let mut last = (delivered(), load.executor.now());
+        let mut last = (self.delivered(), load.executor.now());
         while last.0 < expected && load.executor.now().since(last.1) < SILENCE_MAX {
             load.executor.sleep(Duration::from_millis(10)).await;
-            if delivered() > last.0 {
-                last = (delivered(), load.executor.now());
+            if self.delivered() > last.0 {
+                last = (self.delivered(), load.executor.now());
             }
         }
-        Tally { watchers, expected, delivered: delivered() }
+        let delivered = self.delivered();
+        let events = (delivered - self.first.get()).max(1);
+        let cpu = load.meter.borrow().server_cpu_until(&readings()?);
+        Ok(Tally { watchers, expected, delivered, cpu_per_event: cpu.map(|cpu| cpu.div_f64(events as f64)) })
     }
 }

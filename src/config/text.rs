@@ -43,7 +43,7 @@ pub const USAGE: &str = "Usage:
     Verify all files of a stopped member. Exit code 0: clean; 1: something is
     wrong; 2: nothing was checked.
 
-  etcring bench put|range|txn|watch|lease|mixed [flags]
+  etcring bench put|range|txn|watch|lease|mixed|compact|defragment|idle [flags]
     Put load on any server with etcd's API and measure it.
 
   etcring sim --seed N [--trace]
