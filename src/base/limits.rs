@@ -124,6 +124,12 @@ pub const CLIENT_VERSIONS_MAX: usize = 16;
 
 // group
 
+/// Entries behind the next one to apply that are looked at for the pages that they will want.
+pub const APPLY_AHEAD_ENTRIES: u64 = 1024;
+/// Of a group's cache, the part (one in so many) that the pages of those entries may take.
+pub const APPLY_AHEAD_CACHE_PART: usize = 4;
+/// Looks of that kind that wait for a page at one time.
+pub const APPLY_AHEAD_READS: usize = 128;
 /// Page writes that one step of a checkpoint hands out.
 pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 

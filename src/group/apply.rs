@@ -35,13 +35,18 @@ impl From<Fault> for ApplyError {
 }
 
 impl Replica {
-    /// Applies up to `most` committed entries; `each` hears of every one. Returns whether all are applied now.
+    /// Applies up to `most` committed entries, as long as `goes_on`; `each` hears of every one.
     ///
     /// # Errors
     /// [`ApplyError::Fault`]: the entry at which it stopped is applied again from its beginning when the page is there.
-    pub fn apply(&mut self, most: usize, mut each: impl FnMut(Applied)) -> Result<bool, ApplyError> {
+    pub fn apply(
+        &mut self,
+        most: usize,
+        goes_on: impl Fn(&Replica) -> bool,
+        mut each: impl FnMut(Applied),
+    ) -> Result<(), ApplyError> {
         for _ in 0..most {
-            if self.is_applied() {
+            if self.is_applied() || !goes_on(self) {
                 break;
             }
             let entry =
@@ -57,7 +62,7 @@ impl Replica {
         }
         let unneeded = self.applied.min(self.raft.matched_by_all());
         self.raft.release(unneeded);
-        Ok(self.is_applied())
+        Ok(())
     }
 
     fn apply_one(&mut self, entry: &Entry) -> Result<Option<Payload>, ApplyError> {

@@ -19,10 +19,23 @@ use super::Note;
 pub struct CheckpointPolicy {
     /// As soon as this many bytes of pages are dirty.
     pub dirty_bytes: u64,
-    /// As soon as this many entries were applied since the last one: what a restart reads again, and what the log holds in memory.
+    /// As soon as this many entries were applied since the last one: what a restart reads again.
     pub entries: u64,
     /// Otherwise this long after the last one, when anything changed.
     pub interval: Duration,
+}
+
+impl CheckpointPolicy {
+    /// With so many bytes of pages dirty beside a checkpoint under way, nothing more is applied until that is on disk: they would
+    /// take memory without bound where applying is faster than the disk.
+    pub const fn dirty_bytes_max(&self) -> u64 {
+        self.dirty_bytes.saturating_mul(2)
+    }
+
+    /// With so many bytes evaluated and not applied, no further write is evaluated.
+    pub const fn unapplied_bytes_max(&self) -> u64 {
+        self.dirty_bytes
+    }
 }
 
 /// What to do next for a checkpoint.

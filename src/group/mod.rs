@@ -11,10 +11,14 @@
 //!
 //! Nothing here does I/O: pages to read and checkpoints to write are values.
 
+mod ahead;
 mod apply;
 mod checkpoint;
 mod note;
 mod replica;
+
+#[cfg(test)]
+mod apply_test;
 
 pub use apply::{Applied, ApplyError};
 pub use checkpoint::{CheckpointPolicy, CheckpointStep};

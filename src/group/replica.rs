@@ -35,6 +35,8 @@ pub struct Replica {
     pub machine: Machine,
     pub(super) id: GroupId,
     pub(super) applied: Index,
+    /// The last entry that was looked at ahead of applying.
+    pub(super) looked: Index,
     pub(super) applied_term: Term,
     pub(super) applied_revision: Revision,
     pub(super) floor: Revision,
@@ -55,6 +57,7 @@ impl Replica {
             raft,
             machine,
             applied: note.applied,
+            looked: note.applied,
             applied_term: note.applied_term,
             applied_revision: note.applied_revision,
             floor: note.floor,
@@ -84,6 +87,14 @@ impl Replica {
     /// Whether everything committed is applied.
     pub fn is_applied(&self) -> bool {
         self.applied == self.raft.applying()
+    }
+
+    /// Whether no entry is half applied.
+    pub fn is_whole(&self) -> bool {
+        match &self.machine {
+            Machine::Keys(mvcc) => mvcc.is_whole(),
+            Machine::Meta(_) => true,
+        }
     }
 
     /// The compaction revision that took effect here.
@@ -125,6 +136,12 @@ impl Replica {
         let dirty = self.machine.store().dirty_bytes();
         let entries = self.applied.get() - self.checkpointed.get();
         self.checkpoint.is_due(now, entries, dirty, policy)
+    }
+
+    /// Whether nothing more may be applied before the checkpoint under way is on disk.
+    pub fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
+        let Machine::Keys(mvcc) = &self.machine else { return false };
+        !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().dirty_bytes() >= policy.dirty_bytes_max()
     }
 
     /// When the interval between checkpoints is over, if anything changed since the last one.

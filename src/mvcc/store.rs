@@ -27,6 +27,9 @@ pub struct Mvcc {
     /// No change above this revision is in the store.
     applied: Revision,
     applying: Option<Applying>,
+    /// What was applied when the newest revision was begun, and whether anything of that is in the store.
+    before: Revision,
+    is_changed: bool,
 }
 
 /// How far the applying of a revision has come.
@@ -65,7 +68,7 @@ impl Prior {
 impl Mvcc {
     /// Over `store`, which holds no change above `applied` (what its last checkpoint noted, or 0 when it is fresh).
     pub fn new(store: Store, applied: Revision) -> Mvcc {
-        Mvcc { store, applied, applying: None }
+        Mvcc { store, applied, applying: None, before: applied, is_changed: false }
     }
 
     /// The page store, for what is done to it as a whole: install, evict, sizes.
@@ -107,6 +110,7 @@ impl Mvcc {
             }
             None => {
                 assert!(revision > self.applied, "revision {revision} comes after {} has been applied", self.applied);
+                (self.before, self.is_changed) = (self.applied, false);
                 self.applied = revision;
                 Applying { revision, effects: 0, resume: None }
             }
@@ -117,6 +121,15 @@ impl Mvcc {
     pub fn pause(&mut self, applying: Applying) {
         assert!(self.applying.is_none(), "one revision is applied at a time");
         self.applying = Some(applying);
+    }
+
+    /// Puts away what [`Mvcc::begin`] gave: a page is missing. What has changed nothing yet is begun anew, so that a checkpoint may
+    /// begin before it: that must not depend on pages being there just then.
+    pub fn wait(&mut self, applying: Applying) {
+        if self.is_changed || applying.effects > 0 || applying.resume.is_some() {
+            return self.pause(applying);
+        }
+        self.applied = self.before;
     }
 
     /// Writes a version of `key`. On a fault: install, and run it again.
@@ -148,11 +161,13 @@ impl Mvcc {
                 let prior = self.prior(key, change)?;
                 if let Some(prior) = prior.as_ref().filter(|prior| prior.weight > 0) {
                     self.store.set_weight(KEYS, KeyBuffer::version(key, prior.change).as_slice(), 0)?;
+                    self.is_changed = true;
                 }
                 self.store.put(KEYS, version.as_slice(), &value, weight)?;
                 prior
             }
         };
+        self.is_changed = true;
         self.store.put(REVISIONS, KeyBuffer::change(change, key).as_slice(), &[&[kind.byte()]], 1)?;
 
         let before = prior.map_or(LeaseId::NONE, |prior| prior.lease);
@@ -164,6 +179,11 @@ impl Mvcc {
             self.store.put(LEASES, KeyBuffer::lease(after, key).as_slice(), &[], 1)?;
         }
         Ok(())
+    }
+
+    /// Looks whether the pages that writing a version of `key` needs are in memory. Leases apart: their tree is small.
+    pub fn look_at(&self, key: &[u8], change: Change) -> Result<(), Fault> {
+        self.prior(key, change).map(|_| ())
     }
 
     /// The version of `key` before `change`; the same when the change itself is there already.

@@ -122,6 +122,11 @@ impl Store {
         self.cache.dirty_bytes() as u64
     }
 
+    /// The memory that pages may take, as far as they are not dirty.
+    pub fn cache_bytes(&self) -> usize {
+        self.options.cache_bytes
+    }
+
     /// The bytes of pages in memory.
     pub fn cached_bytes(&self) -> u64 {
         self.cache.cached_bytes() as u64

@@ -33,7 +33,7 @@ use super::signals::Signals;
 use super::thread::{self, CoreSeed, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
-const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
+const CACHE_BYTES_DEFAULT: u64 = 128 << 20;
 /// The port of a URL without one.
 const CLIENT_PORT: u16 = 2379;
 /// How long a clean stop may take.
@@ -257,7 +257,8 @@ impl Member {
     }
 
     fn checkpoints(&self) -> CheckpointPolicy {
-        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards + 1) / 4;
+        // Those of a checkpoint under way and those beside it take up to half of the cache.
+        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 8;
         CheckpointPolicy {
             dirty_bytes: dirty.clamp(1 << 20, 32 << 20),
             entries: self.config.snapshot_count,

@@ -96,7 +96,7 @@ pub struct Shard {
     pub(super) held: Option<Held>,
     /// Compactions that wait for the hold to end.
     pub(super) compaction_waits: Vec<Revision>,
-    /// Writes that wait for the hold or the walk to end.
+    /// Writes that wait for the hold or the walk to end, or for applying.
     pub(super) queue: VecDeque<QueuedWrite>,
     /// Who walks over a range and waits for a page. No other write is evaluated meanwhile: it would make what was found stale, and the
     /// walk begin anew, for as long as there are writes.
@@ -111,6 +111,8 @@ pub struct Shard {
     pub(super) barrier: Option<Index>,
     /// Whether applying waits for a page.
     pub(super) apply_waits: bool,
+    /// How often entries behind the next one to apply wait for a page.
+    pub(super) reading_ahead: usize,
     /// Whether slicing waits for a page.
     pub(super) slice_waits: bool,
     /// The checkpoint's writes that found the disk full, and when.
@@ -166,10 +168,24 @@ pub(super) struct Awaited {
 /// What goes on when a page is there.
 pub(super) enum Waiting {
     Write(QueuedWrite),
-    Read { ticket: Ticket, read: Read },
-    Hold { id: HoldId, term: Term, purpose: Arc<HoldPurpose>, memo: Memo },
-    Part { id: HoldId, path: Arc<Path>, memo: Memo },
+    Read {
+        ticket: Ticket,
+        read: Read,
+    },
+    Hold {
+        id: HoldId,
+        term: Term,
+        purpose: Arc<HoldPurpose>,
+        memo: Memo,
+    },
+    Part {
+        id: HoldId,
+        path: Arc<Path>,
+        memo: Memo,
+    },
     Apply,
+    /// Nothing yet: this entry's turn to be applied has not come.
+    Ahead(Index),
     Slice,
     Defragment,
 }
@@ -304,6 +320,10 @@ impl Core {
         for place in 0..self.shards.len() {
             self.append_ready(place);
             self.apply(place, effects);
+            if !self.shards[place].queue.is_empty() {
+                self.queued_writes(place, effects);
+                self.append_ready(place);
+            }
             self.tend_pages(place, effects);
         }
         self.after_applying(effects);
@@ -409,6 +429,7 @@ impl Shard {
             slicing: None,
             barrier: None,
             apply_waits: false,
+            reading_ahead: 0,
             slice_waits: false,
             refused: None,
             disk_full: false,

@@ -1,8 +1,8 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
-use crate::base::limits::{APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY};
-use crate::base::{AlignedBuffer, CoreId, GroupId, Revision};
-use crate::group::{Applied, ApplyError, CheckpointStep, Machine};
+use crate::base::limits::{APPLY_AHEAD_READS, APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY};
+use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
+use crate::group::{Applied, ApplyError, CheckpointStep, Machine, Replica};
 use crate::mvcc::{Budget, Compacted, Compaction};
 use crate::pages::{Fault, file_name};
 
@@ -29,6 +29,7 @@ impl Core {
                 Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
                 Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
                 Waiting::Apply => self.shards[place].apply_waits = false,
+                Waiting::Ahead(index) => self.shards[place].look_again(index, effects),
                 Waiting::Slice => self.shards[place].slice_waits = false,
                 Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
             }
@@ -42,7 +43,9 @@ impl Core {
             return;
         }
         let mut applied: Vec<Applied> = Vec::new();
-        let outcome = shard.replica.apply(APPLY_BATCH_MAX, |entry| {
+        let (policy, unlimited) = (self.layout.checkpoints, shard.disk_full);
+        let goes_on = |replica: &Replica| unlimited || !replica.is_held_up(&policy);
+        let outcome = shard.replica.apply(APPLY_BATCH_MAX, goes_on, |entry| {
             if entry.payload.is_some() {
                 applied.push(entry);
             }
@@ -51,10 +54,11 @@ impl Core {
         shard.overlay.remove_applied(shard.replica.applied_revision());
         self.board.publish_applied(group, shard.replica.applied());
         match outcome {
-            Ok(_) => {}
+            Ok(()) => {}
             Err(ApplyError::Fault(fault)) => {
                 shard.apply_waits = true;
                 shard.wait_for(fault, Waiting::Apply, effects);
+                shard.look_ahead(effects);
             }
             Err(ApplyError::Malformed(index)) => {
                 return effects
@@ -106,14 +110,10 @@ impl Core {
         let shard = &mut self.shards[place];
         let policy = self.layout.checkpoints;
         let replica = &mut shard.replica;
-        let whole = match &replica.machine {
-            Machine::Keys(mvcc) => mvcc.is_whole(),
-            Machine::Meta(_) => true,
-        };
         let behind = replica.applied() > replica.checkpointed();
         let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk()
             || shard.defragmenting.as_ref().is_some_and(Defragmenting::wants_checkpoint);
-        if whole
+        if replica.is_whole()
             && replica.checkpoint_is_idle()
             && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
         {
@@ -193,9 +193,11 @@ impl Core {
 
     /// Whether slices or defragmentation have more to do at once.
     pub fn has_background_work(&self) -> bool {
+        let policy = self.layout.checkpoints;
         self.shards.iter().any(|s| {
             let slicing = s.slices() && self.board.lowest_read() >= s.replica.floor();
-            let applying = !s.replica.is_applied() && !s.apply_waits;
+            let held_up = s.replica.is_held_up(&policy) && !s.disk_full;
+            let applying = !s.replica.is_applied() && !s.apply_waits && !held_up;
             let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
             slicing || applying || defragmenting
         })
@@ -243,5 +245,24 @@ impl Shard {
     /// Whether a compaction has more to remove, and waits for no page.
     pub(super) fn slices(&self) -> bool {
         self.replica.sliced() < self.replica.floor() && !self.slice_waits
+    }
+
+    /// While applying waits for a page, those that the entries behind will want are read as well.
+    fn look_ahead(&mut self, effects: &mut Vec<Effect>) {
+        let room = APPLY_AHEAD_READS.saturating_sub(self.reading_ahead);
+        for (index, fault) in self.replica.look_ahead(room) {
+            self.reading_ahead += 1;
+            self.wait_for(fault, Waiting::Ahead(index), effects);
+        }
+    }
+
+    /// A page that an entry behind the next one will want is there: the one below it is wanted next, and those of further entries.
+    fn look_again(&mut self, index: Index, effects: &mut Vec<Effect>) {
+        self.reading_ahead -= 1;
+        for fault in self.replica.look_at(index) {
+            self.reading_ahead += 1;
+            self.wait_for(fault, Waiting::Ahead(index), effects);
+        }
+        self.look_ahead(effects);
     }
 }

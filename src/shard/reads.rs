@@ -52,9 +52,8 @@ impl Core {
                 let it = match w {
                     Waiting::Write(write) => write.ticket == ticket,
                     Waiting::Read { ticket: t, .. } => *t == ticket,
-                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Apply | Waiting::Slice | Waiting::Defragment => {
-                        false
-                    }
+                    Waiting::Hold { .. } | Waiting::Part { .. } => false,
+                    Waiting::Apply | Waiting::Ahead(_) | Waiting::Slice | Waiting::Defragment => false,
                 };
                 found |= it;
                 !it

@@ -25,27 +25,33 @@ impl Core {
         let Some(place) = self.place(group) else {
             return self.refuse(&write, Refusal::NotLeader, effects);
         };
-        if self.shards[place].is_taken() {
+        if self.must_wait(place) {
             return self.shards[place].queue.push_back(write);
         }
         self.evaluate(place, write, effects);
     }
 
+    /// Whether writes of this group wait: it is held, or somebody walks in it, or what is evaluated has come too far ahead of what is
+    /// applied.
+    fn must_wait(&self, place: usize) -> bool {
+        let shard = &self.shards[place];
+        shard.is_taken() || shard.overlay.bytes() as u64 >= self.layout.checkpoints.unapplied_bytes_max()
+    }
+
     /// The page that a write waited for is there.
     pub(super) fn write_again(&mut self, place: usize, write: QueuedWrite, effects: &mut Vec<Effect>) {
-        let shard = &mut self.shards[place];
-        let walked = shard.walking.take_if(|walker| *walker == Walker::Write(write.ticket)).is_some();
-        match (shard.is_taken(), walked) {
-            (true, true) => return shard.queue.push_front(write),
-            (true, false) => return shard.queue.push_back(write),
+        let walked = self.shards[place].walking.take_if(|walker| *walker == Walker::Write(write.ticket)).is_some();
+        match (self.must_wait(place), walked) {
+            (true, true) => return self.shards[place].queue.push_front(write),
+            (true, false) => return self.shards[place].queue.push_back(write),
             (false, _) => self.evaluate(place, write, effects),
         }
         self.queued_writes(place, effects);
     }
 
-    /// Evaluates what waited for a hold or a walk to end, as far as there is no other.
+    /// Evaluates what waited for a hold or a walk to end, or for applying, as far as nothing else is in the way.
     pub(super) fn queued_writes(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        while !self.shards[place].is_taken()
+        while !self.must_wait(place)
             && let Some(write) = self.shards[place].queue.pop_front()
         {
             self.evaluate(place, write, effects);
@@ -226,7 +232,7 @@ pub(super) fn leave_without_revision(revision: Revision, meta: Option<Index>) ->
 }
 
 impl Shard {
-    /// Whether writes have to wait.
+    /// Whether it is held, or somebody walks in it.
     fn is_taken(&self) -> bool {
         self.held.is_some() || self.walking.is_some()
     }

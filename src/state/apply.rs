@@ -58,7 +58,7 @@ pub fn apply(
                 return Ok(Applied::Part);
             }
             Err(fault) => {
-                mvcc.pause(applying);
+                mvcc.wait(applying);
                 return Err(fault);
             }
         }
