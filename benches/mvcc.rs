@@ -1,4 +1,7 @@
-//! What the versions over the page store cost: puts evaluated, encoded and applied, gets, ranges, counts, events. All in memory.
+//! What the versions over the page store cost: puts and transactions evaluated, encoded and applied, gets, ranges, counts, events. All
+//! in memory.
+//!
+//! `cargo bench --bench mvcc`
 
 use std::hint::black_box;
 
@@ -8,9 +11,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use etcring::base::{Prng, Revision};
 use etcring::mvcc::{At, Budget, EventsQuery, Filters, Mvcc, Overlay, RangeQuery, Span, View};
 use etcring::pages::{Options, Store};
-use etcring::proto::etcdserverpb::PutRequest;
+use etcring::proto::etcdserverpb::{PutRequest, TxnRequest};
 use etcring::state::apply::{EventsWanted, apply, enter};
-use etcring::state::evaluate::{Basis, put};
+use etcring::state::evaluate::{Basis, Evaluated, Memo, put, txn};
 use etcring::state::kv;
 
 const KEYS: u64 = 100_000;
@@ -30,6 +33,23 @@ fn key(number: u64) -> Bytes {
     Bytes::from(format!("/registry/pods/default/pod-{number:08}"))
 }
 
+fn update(key: Bytes, value: Bytes, mod_revision: i64) -> TxnRequest {
+    use etcring::proto::etcdserverpb as pb;
+    use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+    use pb::request_op::Request;
+    let op = |request| pb::RequestOp { request: Some(request) };
+    let compare = pb::Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Mod.into(),
+        key: key.clone(),
+        target_union: Some(TargetUnion::ModRevision(mod_revision)),
+        ..Default::default()
+    };
+    let put = op(Request::RequestPut(PutRequest { key: key.clone(), value, ..Default::default() }));
+    let range = op(Request::RequestRange(pb::RangeRequest { key, ..Default::default() }));
+    TxnRequest { compare: vec![compare], success: vec![put], failure: vec![range] }
+}
+
 impl Shard {
     fn new() -> Shard {
         let mvcc = Mvcc::new(Store::create(Options::with_cache(1 << 30)), Revision::ZERO);
@@ -44,19 +64,35 @@ impl Shard {
         shard
     }
 
-    /// The whole way of a put within its shard.
-    fn put(&mut self, key: Bytes) {
-        let request = PutRequest { key, value: self.value.clone(), ..PutRequest::default() };
-        let basis = Basis {
-            view: View { mvcc: &self.mvcc, overlay: &self.overlay },
+    fn basis(&self) -> Basis<'_> {
+        Basis {
+            view: self.view(),
             lease_alive: &|_| false,
             is_local: &|_| true,
             current: self.revision,
             compacted: -1,
             event_prevs: false,
             budget: Budget::UNLIMITED,
-        };
-        let evaluated = put(&basis, &request).expect("everything is in memory");
+        }
+    }
+
+    /// The whole way of a put within its shard.
+    fn put(&mut self, key: Bytes) {
+        let request = PutRequest { key, value: self.value.clone(), ..PutRequest::default() };
+        let evaluated = put(&self.basis(), &request).expect("everything is in memory");
+        self.log(evaluated);
+    }
+
+    /// The whole way of an update as Kubernetes makes it: if the key is as it was read, put it, else read it.
+    fn update(&mut self, key: Bytes) {
+        let kv = self.view().newest(&key).expect("in memory").expect("the key is there");
+        let request = update(key, self.value.clone(), kv.mod_revision.0 as i64);
+        let evaluated = txn(&self.basis(), &request, &mut Memo::default()).expect("everything is in memory");
+        assert_eq!(evaluated.changes, 1, "the compare holds");
+        self.log(evaluated);
+    }
+
+    fn log(&mut self, evaluated: Evaluated) {
         self.revision = self.revision.next();
         let payload = kv::encode(&evaluated.effects);
         let effects = kv::decode(&payload).expect("it was encoded");
@@ -88,6 +124,13 @@ fn puts(c: &mut Criterion) {
     let keys: Vec<Bytes> = (0..KEYS).map(key).collect();
     group.bench_function("overwrite of 100k keys, evaluate to applied", |b| {
         b.iter(|| shard.put(keys[rng.below(KEYS) as usize].clone()));
+    });
+    group.bench_function("update in a transaction, evaluate to applied", |b| {
+        b.iter(|| shard.update(keys[rng.below(KEYS) as usize].clone()));
+    });
+    let request = update(keys[0].clone(), shard.value.clone(), 1);
+    group.bench_function("evaluation of a transaction alone, its compare fails", |b| {
+        b.iter(|| black_box(txn(&shard.basis(), &request, &mut Memo::default()).expect("in memory")));
     });
     let mut shard = Shard::new();
     let mut number = 0;

@@ -1,7 +1,7 @@
 //! What the transport alone costs: unary echo of a 256-byte put, client and server on an executor each.
 //!
 //! `cargo bench --bench rpc_echo -- [calls under way] [seconds]` prints calls per second and per CPU second of the server's thread, over 10 and
-//! over 100 connections. `-- serve` prints an address and serves there until it is killed. `-- idle 10000` prints what so many idle connections cost in resident memory, silent ones and such that made a call.
+//! over 100 connections; with `--quick` for a second each. `-- serve` prints an address and serves there until it is killed. `-- idle 10000` prints what so many idle connections cost in resident memory, silent ones and such that made a call.
 
 #[path = "../tests/transport/client.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -33,7 +33,8 @@ fn main() {
         return serve();
     }
     let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
-    let (calls, seconds) = (numbers.next().unwrap_or(1000), numbers.next().unwrap_or(4));
+    let is_quick = std::env::args().any(|argument| argument == "--quick");
+    let (calls, seconds) = (numbers.next().unwrap_or(1000), numbers.next().unwrap_or(if is_quick { 1 } else { 4 }));
     for connections in [10, 100] {
         let (told, address) = flume::bounded(1);
         let (stop, stopped) = flume::bounded::<()>(1);

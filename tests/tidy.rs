@@ -229,6 +229,24 @@ fn no_file_holds_the_marks_of_a_merge() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// So that `cargo bench -- --quick` works as a whole: cargo's own harness knows none of criterion's flags.
+#[test]
+fn benches_have_no_harness_of_cargos() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("a manifest");
+    let mut benches = 0;
+    for item in fs::read_dir(root.join("benches")).expect("benches is readable") {
+        let path = item.expect("benches is readable").path();
+        if path.extension().is_some_and(|e| e == "rs") {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let table = format!("[[bench]]\nname = \"{name}\"\nharness = false\n");
+            assert!(manifest.contains(&table), "{}: {table:?} is not in Cargo.toml", path.display());
+            benches += 1;
+        }
+    }
+    assert!(benches > 3, "the walk found the benches");
+}
+
 #[test]
 fn the_import_reader_reads_imports() {
     assert_eq!(imports("use crate::base::Term;"), ["base"]);
