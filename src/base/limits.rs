@@ -110,6 +110,8 @@ pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 // runtime
 /// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
 pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
+/// Threads of an executor for system calls that wait: one for the WAL's write, one for what changes directories.
+pub const EXECUTOR_BLOCKING_THREADS: usize = 2;
 /// Entries of each io_uring of an executor.
 pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 /// What is zero-filled at a time, so that other work comes in between.
@@ -171,10 +173,6 @@ pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
 
 // pump
 
-/// With this many writes under way, an executor rests before it looks for more to do.
-pub const REST_WRITES_MIN: usize = 3;
-/// How long it rests: arrivals and disk reports of that time share one round.
-pub const REST: std::time::Duration = std::time::Duration::from_micros(200);
 /// Page writes of one checkpoint that are under way at one time.
 pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
 /// The most bytes of adjoining pages that are written as one.

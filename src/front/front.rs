@@ -417,11 +417,6 @@ impl Front {
         }
     }
 
-    /// Writes at the cores, and answers that wait for their revision.
-    pub fn writes_under_way(&self) -> usize {
-        self.tickets.writes() + self.waiting.len()
-    }
-
     /// What has been answered.
     pub fn counts(&self) -> Counts {
         self.counts

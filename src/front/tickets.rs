@@ -42,7 +42,6 @@ pub struct Open {
     /// The group asked; [`GroupId::META`] for orders.
     pub group: GroupId,
     core: CoreId,
-    writes: bool,
 }
 
 /// A request, less its ticket.
@@ -61,8 +60,6 @@ pub struct Tickets {
     front: FrontId,
     next: u64,
     open: HashMap<u64, Open>,
-    /// Those of `open` that may change something.
-    writes: usize,
     credits: Vec<usize>,
     /// What goes on with something begun, and waits for a credit: bounded by what was begun.
     backlog: Vec<VecDeque<ToCore>>,
@@ -75,7 +72,6 @@ impl Tickets {
             front,
             next: 1,
             open: HashMap::new(),
-            writes: 0,
             credits: vec![CREDITS_PER_CORE; cores],
             backlog: (0..cores).map(|_| VecDeque::new()).collect(),
         }
@@ -91,9 +87,7 @@ impl Tickets {
         let number = self.next;
         self.next += 1;
         let ticket = Ticket { front: self.front, number };
-        let writes = !matches!(ask, Ask::Read(_));
-        self.writes += usize::from(writes);
-        self.open.insert(number, Open { owner, group, core, writes });
+        self.open.insert(number, Open { owner, group, core });
         let message = match ask {
             Ask::Write(term, write) => ToCore::Write { ticket, term, group, write },
             Ask::Read(read) => ToCore::Read { ticket, group, read },
@@ -112,7 +106,6 @@ impl Tickets {
     pub fn close(&mut self, ticket: Ticket) -> (Open, Option<(CoreId, ToCore)>) {
         assert_eq!(ticket.front, self.front, "an answer for another front");
         let open = self.open.remove(&ticket.number).expect("every ticket is answered once");
-        self.writes -= usize::from(open.writes);
         let at = usize::from(open.core.0);
         match self.backlog[at].pop_front() {
             Some(message) => (open, Some((open.core, message))),
@@ -134,10 +127,5 @@ impl Tickets {
     /// How many are under way.
     pub fn len(&self) -> usize {
         self.open.len()
-    }
-
-    /// How many of them are writes and orders.
-    pub fn writes(&self) -> usize {
-        self.writes
     }
 }

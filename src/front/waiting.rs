@@ -65,11 +65,6 @@ impl Waiting {
         self.order.peek().map(|Reverse((revision, _, _))| *revision)
     }
 
-    /// How many wait.
-    pub fn len(&self) -> usize {
-        self.answers.len()
-    }
-
     /// Whether something waits for group 0 alone.
     pub fn waits_for_meta(&self) -> bool {
         !self.meta.is_empty()

@@ -33,9 +33,6 @@ pub trait Tasks: Clock + Clone + 'static {
         self.sleep(when.since(self.now()))
     }
 
-    /// Stands still for `time`: no task of this executor runs. What comes in meanwhile is found together afterwards.
-    fn rest(&self, time: Duration);
-
     /// Lets every other ready task run first, and I/O that has ended wake its tasks.
     fn yield_now(&self) -> impl Future<Output = ()>;
 }

@@ -9,9 +9,9 @@ use crate::base::AlignedBuffer;
 /// When the bytes of a write are on the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
-    /// When the write ends: O_DIRECT and O_DSYNC, or a write and a fdatasync where the device is better at that (the WAL).
+    /// What [`File::write_durably`] writes: when it ends (O_DIRECT and O_DSYNC; the WAL). All else as below.
     EachWrite,
-    /// After [`File::sync`]: O_DIRECT (pages).
+    /// After [`File::sync`] (O_DIRECT; pages).
     OnRequest,
 }
 
@@ -55,6 +55,15 @@ pub trait File: 'static {
     /// Writes all of `bytes` at `offset`. When it fails, any part may have been written. The runtime copies the bytes to memory of its
     /// own before it returns the first time: what a dropped future has begun goes on.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
+
+    /// Writes the first `bytes` bytes of `buffer` at `offset` of a file opened with [`Durability::EachWrite`], and gives the buffer back
+    /// when they are on the device. When it fails, any part may have been written.
+    fn write_durably(
+        &self,
+        offset: u64,
+        buffer: AlignedBuffer,
+        bytes: usize,
+    ) -> impl Future<Output = io::Result<AlignedBuffer>>;
 
     /// Brings every write that has ended to the device (fdatasync).
     fn sync(&self) -> impl Future<Output = io::Result<()>>;

@@ -183,12 +183,10 @@ impl<D: Disk> Inner<D> {
 
     async fn wal_write(&self, segment: SegmentName, offset: u64, buffer: AlignedBuffer, bytes: usize) -> Report {
         let file = self.segments.borrow().get(&segment).expect("a segment is written after it was made ready").clone();
-        let written = file.write_at(offset, &buffer[..bytes]).await;
-        self.done(
-            written,
-            |()| Event::WalWritten(buffer),
-            || format!("writing WAL segment {} at offset {offset}", self.path(segment).display()),
-        )
+        let written = file.write_durably(offset, buffer, bytes).await;
+        self.done(written, Event::WalWritten, || {
+            format!("writing WAL segment {} at offset {offset}", self.path(segment).display())
+        })
     }
 
     /// Takes over a segment that nobody needs, or makes a new one. A full disk is no failure here (rule 18).
@@ -235,6 +233,7 @@ impl<D: Disk> Inner<D> {
         let file = self.disk.open(&unfinished, open(OpenMode::New)).await?;
         file.allocate(bytes).await?;
         file.fill_zeros(0, bytes).await?;
+        file.sync().await?;
         self.disk.rename(&unfinished, &path).await?;
         self.disk.sync_directory(&self.wal_folder).await?;
         Ok(file)

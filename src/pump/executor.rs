@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::base::limits::{REST, REST_WRITES_MIN};
 use crate::base::{CoreId, FrontId, Instant};
 use crate::front::{Front, FrontEffect};
 use crate::io::{Disk, Tasks};
@@ -93,19 +92,8 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
                 self.parts.tasks.yield_now().await;
                 continue;
             }
-            if self.writes_under_way() >= REST_WRITES_MIN {
-                self.parts.tasks.rest(REST);
-            }
             self.park().await;
         }
-    }
-
-    /// Writes that wait for the disk, or for others' disks. While there are several, the next arrival or report follows within
-    /// microseconds; woken for each, an executor spends more on waking than on working.
-    fn writes_under_way(&self) -> usize {
-        let front = self.parts.front.as_ref().map_or(0, |(_, front, _)| front.writes_under_way());
-        let core = self.parts.core.as_ref().map_or(0, |(_, core, _)| core.writes_under_way());
-        front.max(core)
     }
 
     /// One round: everything that has arrived, once.

@@ -1,10 +1,11 @@
 //! Files through io_uring past the page cache.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glommio::io::{Directory, DmaFile, OpenOptions};
 
@@ -13,27 +14,17 @@ use crate::base::AlignedBuffer;
 use crate::base::limits::{BLOCK_BYTES, FILL_SLICE_BYTES};
 use crate::io::{DirectoryEntry, Disk, Durability, File, Open, OpenMode, Tasks};
 
-/// An open file: O_DIRECT, and O_DSYNC where each write is to be durable and the device does that well ([`Device`]).
+/// An open file: O_DIRECT.
 pub struct DiskFile {
     file: DmaFile,
     executor: Executor,
-    /// Each write is followed by a fdatasync.
-    sync_after_write: bool,
-}
-
-/// What is known of a device after its probe.
-#[derive(Clone, Copy)]
-struct Device {
-    /// An O_DSYNC write ends in the interrupt of the device: it has no volatile cache, or writes through it on demand (FUA).
-    ///
-    /// Elsewhere the kernel flushes the cache from a kworker. On idle CPUs that is the faster way (102 against 162 µs for a write and a
-    /// fdatasync, 4 KiB, virtual disk of a 2-core machine), but on busy ones the kworker waits for its turn: 4 to 12 ms against 0.1 ms.
-    dsync_ends_inline: bool,
+    /// The same file with O_DSYNC, for what is to be durable when its write ends.
+    durable: Option<Arc<std::fs::File>>,
 }
 
 thread_local! {
     /// The devices whose probe for polled I/O has been made on this thread.
-    static PROBED: RefCell<HashMap<u64, Device>> = RefCell::default();
+    static PROBED: RefCell<HashSet<u64>> = RefCell::default();
 }
 
 impl Disk for Executor {
@@ -41,18 +32,16 @@ impl Disk for Executor {
 
     async fn open(&self, path: &Path, how: Open) -> io::Result<DiskFile> {
         let mut options = OpenOptions::new();
-        let mut sync_after_write = false;
         options.read(true).mode(0o600);
         if how.mode != OpenMode::ReadOnly {
-            let device = probe(path).await?;
+            probe(path).await?;
             options.write(true).create_new(how.mode == OpenMode::New);
-            if how.durability == Durability::EachWrite {
-                options.custom_flags(if device.dsync_ends_inline { libc::O_DSYNC } else { 0 });
-                sync_after_write = !device.dsync_ends_inline;
-            }
         }
         let file = options.dma_open(path).await.map_err(io::Error::from)?;
-        Ok(DiskFile { file, executor: self.clone(), sync_after_write })
+        let durable = (how.mode != OpenMode::ReadOnly && how.durability == Durability::EachWrite)
+            .then(|| std::fs::File::options().write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC).open(path).map(Arc::new))
+            .transpose()?;
+        Ok(DiskFile { file, executor: self.clone(), durable })
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
@@ -96,11 +85,11 @@ fn list(path: &Path) -> io::Result<Vec<DirectoryEntry>> {
 
 /// Lets glommio probe the device under `path` for polled I/O on a file that holds a block: on an empty one the probe succeeds whatever
 /// the device can, and all that is read from it later on this thread fails with EOPNOTSUPP.
-async fn probe(path: &Path) -> io::Result<Device> {
+async fn probe(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let number = std::fs::metadata(directory)?.dev();
-    if let Some(device) = PROBED.with_borrow(|probed| probed.get(&number).copied()) {
-        return Ok(device);
+    if PROBED.with_borrow(|probed| probed.contains(&number)) {
+        return Ok(());
     }
     let probe = Probe::create(directory)?;
     let file = OpenOptions::new().read(true).dma_open(&probe.path).await.map_err(io::Error::from)?;
@@ -112,20 +101,8 @@ async fn probe(path: &Path) -> io::Result<Device> {
             format!("a block written to {} cannot be read", directory.display()),
         ));
     }
-    let device = Device { dsync_ends_inline: dsync_ends_inline(number) };
-    PROBED.with_borrow_mut(|probed| probed.insert(number, device));
-    Ok(device)
-}
-
-/// What sysfs says of the device's cache; false where it says nothing.
-fn dsync_ends_inline(device: u64) -> bool {
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    let base = format!("/sys/dev/block/{major}:{minor}");
-    // A partition has no queue of its own: its disk is the directory above.
-    ["queue", "../queue"].iter().any(|queue| {
-        let read = |name: &str| std::fs::read_to_string(format!("{base}/{queue}/{name}")).unwrap_or_default();
-        read("write_cache").trim() == "write through" || read("fua").trim() == "1"
-    })
+    PROBED.with_borrow_mut(|probed| probed.insert(number));
+    Ok(())
 }
 
 /// A file of one block; removed when dropped.
@@ -174,9 +151,6 @@ impl DiskFile {
             done += whole;
             offset += whole as u64;
         }
-        if self.sync_after_write {
-            self.file.fdatasync().await.map_err(io::Error::from)?;
-        }
         Ok(())
     }
 }
@@ -203,6 +177,14 @@ impl File for DiskFile {
 
     async fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write(offset, Some(bytes), bytes.len()).await
+    }
+
+    async fn write_durably(&self, offset: u64, buffer: AlignedBuffer, bytes: usize) -> io::Result<AlignedBuffer> {
+        let file = self.durable.clone().expect("a file whose writes are to be durable was opened for that");
+        // In one system call on a thread that waits for it. On io_uring it would be a write, a wake, a fdatasync that io_uring hands to
+        // a thread of its own, and a wake; or with O_DSYNC, a flush by a kworker, which waits for its turn when the CPUs are busy.
+        let write = move || file.write_all_at(&buffer[..bytes], offset).map(|()| buffer);
+        glommio::executor().spawn_blocking(write).await
     }
 
     async fn sync(&self) -> io::Result<()> {

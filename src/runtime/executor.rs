@@ -5,10 +5,10 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 
 use crate::base::Instant;
-use crate::base::limits::{EXECUTOR_IO_BYTES, EXECUTOR_RING_ENTRIES};
+use crate::base::limits::{EXECUTOR_BLOCKING_THREADS, EXECUTOR_IO_BYTES, EXECUTOR_RING_ENTRIES};
 use crate::io::{Clock, Tasks, Urgency};
 
 /// How long tasks run before I/O is looked at again, unless something wakes them from outside (which interrupts at once).
@@ -43,6 +43,7 @@ impl CoreOptions {
     fn builder(&self) -> LocalExecutorBuilder {
         LocalExecutorBuilder::new(self.cpu.map_or(Placement::Unbound, Placement::Fixed))
             .name(&self.name)
+            .blocking_thread_pool_placement(PoolPlacement::Unbound(EXECUTOR_BLOCKING_THREADS))
             .io_memory(EXECUTOR_IO_BYTES)
             .ring_depth(EXECUTOR_RING_ENTRIES)
             .spin_before_park(self.spin)
@@ -124,10 +125,6 @@ impl Tasks for Executor {
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + 'static {
         glommio::timer::sleep(time)
-    }
-
-    fn rest(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 
     async fn yield_now(&self) {

@@ -32,11 +32,6 @@ pub struct CoreFigures {
 }
 
 impl Core {
-    /// Entries that are not at a quorum yet.
-    pub fn writes_under_way(&self) -> usize {
-        self.shards.iter().map(|shard| shard.in_flight.len()).sum()
-    }
-
     /// The figures of now.
     pub fn figures(&mut self) -> CoreFigures {
         let mut figures = CoreFigures { compacted_versions: self.compacted_versions, ..CoreFigures::default() };
