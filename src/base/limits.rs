@@ -139,6 +139,10 @@ pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 
 /// Entries that a group applies in one round of its core's loop.
 pub const APPLY_BATCH_MAX: usize = 4096;
+/// Pages that a read which waits for one may have read with it.
+pub const READ_AHEAD_PAGES: usize = 64;
+/// With more pages of a group under way than this, no read has others read with its own.
+pub const READ_AHEAD_UNDER_WAY_MAX: usize = 256;
 /// Entries of a tree that one slice of reading, evaluating or compacting looks at.
 pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.

@@ -181,6 +181,16 @@ pub(super) fn read_value(kind: Kind, text: &str) -> Result<Option<Value>, String
         Kind::Former => Value::Text(String::new()),
         Kind::Int => Value::Int(go::parse_int(text).map_err(number)?),
         Kind::Uint => Value::Uint(go::parse_uint(text, 64).map_err(number)?),
+        Kind::Bytes => {
+            let (digits, unit) = split_unit(text);
+            let bytes = go::parse_uint(digits, 64).map_err(number)?.checked_mul(unit as u64);
+            Value::Uint(bytes.ok_or(go::NumberError::Range).map_err(number)?)
+        }
+        Kind::SignedBytes => {
+            let (digits, unit) = split_unit(text);
+            let bytes = go::parse_int(digits).map_err(number)?.checked_mul(unit);
+            Value::Int(bytes.ok_or(go::NumberError::Range).map_err(number)?)
+        }
         Kind::Uint32 => Value::Uint(go::parse_uint(text, 32).map_err(|e| {
             let why = if e == go::NumberError::Syntax { "invalid syntax" } else { e.text() };
             format!("strconv.ParseUint: parsing {}: {why}", go_quote(text))
@@ -203,6 +213,13 @@ pub(super) fn read_value(kind: Kind, text: &str) -> Result<Option<Value>, String
             Value::Text(text.to_owned())
         }
     }))
+}
+
+/// A number and what its unit stands for.
+fn split_unit(text: &str) -> (&str, i64) {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+    let found = units.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)));
+    found.unwrap_or((text, 1))
 }
 
 fn check_gates(text: &str) -> Result<(), String> {

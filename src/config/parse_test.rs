@@ -408,3 +408,25 @@ fn every_default_is_a_value_of_its_kind() {
         assert!(empty || settings::default_value(flag).is_some(), "{}", flag.name);
     }
 }
+
+#[test]
+fn bytes_may_have_a_unit() {
+    let sized = |text: &str| config(&[&format!("--cache-bytes={text}"), &format!("--quota-backend-bytes={text}")]);
+    for (text, bytes) in
+        [("1073741824", 1 << 30), ("256MiB", 256 << 20), ("20GiB", 20 << 30), ("0x10KiB", 16 << 10), ("3TiB", 3 << 40)]
+    {
+        let config = sized(text);
+        assert_eq!((config.cache_bytes, config.quota), (Some(bytes), Quota::Bytes(bytes)), "{text}");
+    }
+    assert_eq!(config(&["--quota-backend-bytes=-1GiB"]).quota, Quota::Unlimited);
+    for (text, why) in
+        [("1MB", "parse error"), ("GiB", "parse error"), ("1.5GiB", "parse error"), ("99999999TiB", "value out of range")]
+    {
+        for flag in ["cache-bytes", "quota-backend-bytes"] {
+            assert_eq!(
+                error(&[&format!("--{flag}={text}")], &[]),
+                (2, format!("invalid value \"{text}\" for flag -{flag}: {why}"))
+            );
+        }
+    }
+}

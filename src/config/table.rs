@@ -11,6 +11,10 @@ pub enum Kind {
     Int,
     /// An unsigned number of 64 bits.
     Uint,
+    /// A number of bytes, with a unit (KiB to TiB) or without.
+    Bytes,
+    /// As `Bytes`, and negative ones.
+    SignedBytes,
     /// An unsigned number of 32 bits.
     Uint32,
     /// A duration as Go writes it.
@@ -138,7 +142,12 @@ pub static FLAGS: &[Flag] = &[
         "1000",
         "Milliseconds without a heartbeat until an election; sets the smallest lease TTL.",
     ),
-    used("quota-backend-bytes", Kind::Int, "0", "Bytes in use above which writes are refused (0: 2 GiB; negative: no limit)."),
+    used(
+        "quota-backend-bytes",
+        Kind::SignedBytes,
+        "0",
+        "Bytes in use above which writes are refused, such as 8GiB (0: 2 GiB; negative: no limit).",
+    ),
     used("max-request-bytes", Kind::Uint, "1572864", "The largest request of a client, in bytes."),
     used("max-txn-ops", Kind::Uint, "128", "The most operations in a transaction."),
     used("auto-compaction-mode", Kind::Text, "periodic", "How --auto-compaction-retention counts: periodic or revision."),
@@ -155,7 +164,7 @@ pub static FLAGS: &[Flag] = &[
     own("shards", Kind::Uint, "0", "Shards of a new cluster (0: one per shard core, 16 at most). Fixed once there is data."),
     own("front-cores", Kind::Text, "auto", "Cores that serve connections only (0: the shard cores do it as well)."),
     own("cpus", Kind::Text, "auto", "A number of CPUs to lay out for, or a list (2-5,8) to pin the cores to."),
-    own("cache-bytes", Kind::Uint, "0", "Memory for pages of the store, all shards together (0: 128 MiB)."),
+    own("cache-bytes", Kind::Bytes, "0", "Memory for pages of the store, all shards together, such as 1GiB (0: 128 MiB)."),
     accepted("auth-token-ttl", Kind::Uint, "300"),
     accepted("backend-batch-interval", Kind::Duration, "0s"),
     accepted("backend-batch-limit", Kind::Int, "0"),

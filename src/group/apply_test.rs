@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::limits::{APPLY_AHEAD_READS, PAGE_BYTES};
+use crate::base::limits::{APPLY_AHEAD_READS, PAGE_BYTES, READ_AHEAD_PAGES};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, GroupSet, Index, Instant, LeaseId, Mark, MemberId, Prng, Revision, Term};
-use crate::mvcc::Mvcc;
+use crate::mvcc::hash::HashQuery;
+use crate::mvcc::{Budget, Compacted, Compaction, Mvcc};
 use crate::pages::{Fault, Options, PageWrite, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::Payload;
@@ -75,12 +76,28 @@ impl Rig {
         let mut rig = Rig::over(Store::create(Options::with_cache(CACHE_BYTES)), Vec::new(), 0);
         rig.propose(0..KEYS);
         rig.replica.apply(usize::MAX, |_| true, |_| {}).expect("a new store has all its pages in memory");
-        let mut step = rig.replica.begin_checkpoint(Instant::ZERO, &stamp());
-        while rig.carry_out(step) {
-            step = rig.replica.advance_checkpoint();
+        rig.reopened()
+    }
+
+    /// After a checkpoint and a start.
+    fn reopened(mut self) -> Rig {
+        let mut step = self.replica.begin_checkpoint(Instant::ZERO, &stamp());
+        while self.carry_out(step) {
+            step = self.replica.advance_checkpoint();
         }
-        let store = Store::open(&rig.file[..2 * PAGE_BYTES], rig.file.len() as u64, Options::with_cache(CACHE_BYTES));
-        Rig::over(store.expect("a whole checkpoint"), rig.file, rig.revision)
+        let store = Store::open(&self.file[..2 * PAGE_BYTES], self.file.len() as u64, Options::with_cache(CACHE_BYTES));
+        Rig::over(store.expect("a whole checkpoint"), self.file, self.revision)
+    }
+
+    fn mvcc(&mut self) -> &mut Mvcc {
+        let Machine::Keys(mvcc) = &mut self.replica.machine else { unreachable!("it was made with keys") };
+        mvcc
+    }
+
+    /// Waits for these pages at one time.
+    fn wait_for(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        self.waits += 1;
+        faults.into_iter().for_each(|fault| self.install(fault));
     }
 
     fn write(&mut self, write: &PageWrite) {
@@ -192,4 +209,49 @@ fn applying_waits_for_a_checkpoint_rather_than_take_memory_without_bound() {
     }
     rig.replica.apply(usize::MAX, |replica| !replica.is_held_up(&policy), |_| {}).expect("all pages are there");
     assert!(rig.replica.is_applied(), "no checkpoint is under way that applying could wait for");
+}
+
+#[test]
+fn a_compaction_and_a_hash_read_pages_side_by_side() {
+    let mut rig = Rig::cold();
+    let mut rng = Prng::new(2);
+    rig.propose((0..2000).map(|_| rng.below(KEYS)).collect::<Vec<_>>());
+    rig.apply_all();
+    let revision = Revision(rig.revision);
+    let mut rig = rig.reopened();
+    let mut compaction = Compaction::new(Revision::ZERO, revision);
+    loop {
+        match rig.mvcc().compact_slice(&mut compaction, Budget::UNLIMITED) {
+            Ok(Compacted::Whole) => break,
+            Ok(Compacted::Part) => {}
+            Err(fault) => {
+                let ahead = rig.mvcc().compact_ahead(&compaction);
+                rig.wait_for(std::iter::once(fault).chain(ahead));
+            }
+        }
+    }
+    assert!(compaction.removed() > 1800 && rig.reads > 1000, "{} removed, {} pages", compaction.removed(), rig.reads);
+    assert!(rig.waits * 4 < rig.reads, "{} waits for {} pages", rig.waits, rig.reads);
+
+    let mut rig = rig.reopened();
+    let query = HashQuery { compacted: revision.as_i64(), revision, at_compaction: false };
+    let (mut resume, mut entries) = (None, 0);
+    loop {
+        match rig.mvcc().hash_entries(query, resume.as_ref(), Budget::UNLIMITED) {
+            Ok(chunk) => {
+                entries += chunk.entries.len();
+                resume = chunk.resume;
+            }
+            Err(fault) => {
+                let ahead = rig.mvcc().hash_ahead(query, resume.as_ref(), READ_AHEAD_PAGES);
+                rig.wait_for(std::iter::once(fault).chain(ahead));
+                continue;
+            }
+        }
+        if resume.is_none() {
+            break;
+        }
+    }
+    assert!(entries as u64 == KEYS && rig.reads > 1000, "{entries} entries, {} pages", rig.reads);
+    assert!(rig.waits * 4 < rig.reads, "{} waits for {} pages", rig.waits, rig.reads);
 }

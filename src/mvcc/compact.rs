@@ -81,6 +81,19 @@ impl Mvcc {
         Ok(Compacted::Part)
     }
 
+    /// The pages that the next few changes want and that are not in memory, to be read side by side.
+    pub fn compact_ahead(&self, compaction: &Compaction) -> Vec<Fault> {
+        let victims = self.victims(compaction).unwrap_or_default();
+        victims.iter().filter_map(|victim| self.look_at_victim(victim).err()).collect()
+    }
+
+    fn look_at_victim(&self, victim: &Victim) -> Result<(), Fault> {
+        if let Some(prior) = self.prior(&victim.key, victim.change)? {
+            self.store().get_head(REVISIONS, KeyBuffer::change(prior.change, &victim.key).as_slice())?;
+        }
+        Ok(())
+    }
+
     /// The next few changes to look at.
     fn victims(&self, compaction: &Compaction) -> Result<Vec<Victim>, Fault> {
         let (change, key) = &compaction.next;

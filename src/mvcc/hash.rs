@@ -85,6 +85,13 @@ pub enum AnyKept {
     From(Bytes),
 }
 
+fn hash_start(resume: Option<&EventsResume>) -> KeyBuffer {
+    match resume {
+        Some(place) => KeyBuffer::change(place.change, &place.key),
+        None => KeyBuffer::change(Change { revision: Revision::ZERO, operation: 0 }, b""),
+    }
+}
+
 impl Mvcc {
     /// A slice of the question whether this shard has any key in the keep set. All shards are asked before the first is merged.
     pub fn any_kept(&self, query: HashQuery, resume: Option<&[u8]>, budget: Budget) -> Result<AnyKept, Fault> {
@@ -138,12 +145,8 @@ impl Mvcc {
     ///
     /// A fault is returned only if nothing could be read; install, and ask again. With a chunk, go on from its `resume`.
     pub fn hash_entries(&self, query: HashQuery, resume: Option<&EventsResume>, budget: Budget) -> Result<HashChunk, Fault> {
-        let start = match resume {
-            Some(place) => KeyBuffer::change(place.change, &place.key),
-            None => KeyBuffer::change(Change { revision: Revision::ZERO, operation: 0 }, b""),
-        };
         let mut cursor = self.store().cursor(REVISIONS);
-        cursor.seek(start.as_slice())?;
+        cursor.seek(hash_start(resume).as_slice())?;
         let mut chunk = Gather::default();
         let mut visits = 0;
         while let Some((entry, kind, _)) = cursor.entry() {
@@ -167,6 +170,27 @@ impl Mvcc {
             }
         }
         Ok(chunk.finish(None))
+    }
+
+    /// The pages that [`Mvcc::hash_entries`] wants for its next `entries` entries and that are not in memory, to be read side by side.
+    pub fn hash_ahead(&self, query: HashQuery, resume: Option<&EventsResume>, entries: usize) -> Vec<Fault> {
+        let mut cursor = self.store().cursor(REVISIONS);
+        let mut wanted = Vec::new();
+        if cursor.seek(hash_start(resume).as_slice()).is_err() {
+            return wanted;
+        }
+        for _ in 0..entries {
+            let Some((entry, kind, _)) = cursor.entry() else { break };
+            let (change, key) = split_change(entry);
+            if change.revision > query.revision {
+                break;
+            }
+            wanted.extend(self.hash_entry(query, change, key, Kind::of_stored(kind), &mut Gather::default()).err());
+            if cursor.next().is_err() {
+                break;
+            }
+        }
+        wanted
     }
 
     fn hash_entry(&self, query: HashQuery, change: Change, key: &[u8], kind: Kind, chunk: &mut Gather) -> Result<(), Fault> {

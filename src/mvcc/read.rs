@@ -104,6 +104,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The pages that [`View::range`] will come to and that are not in memory, to be read side by side: `pages` at most.
+    pub fn range_ahead(&self, query: &RangeQuery, resume: Option<&[u8]>, pages: usize) -> Vec<Fault> {
+        if matches!(query.span, Span::Key(_)) {
+            return Vec::new();
+        }
+        let (from, end) = KeyBuffer::tree_bounds(query.span.bounds(resume));
+        let end = end.as_ref().map(KeyBuffer::as_slice);
+        self.mvcc.store().reader().ahead(KEYS, from.as_slice(), end, pages, query.limit as u64)
+    }
+
     fn lives(&self, key: &[u8], at: At) -> Result<bool, Fault> {
         match self.overlay.seen(key, at) {
             Some(state) => Ok(state.is_some()),

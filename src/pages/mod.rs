@@ -23,6 +23,7 @@
 //! - The sums in a branch are those of the entries below; the bitmap on disk has exactly the pages that its meta reaches.
 //! - Dirty pages stay in memory until a checkpoint has written them; clean ones may be evicted at any time.
 
+mod ahead;
 mod bits;
 mod branch;
 mod cache;

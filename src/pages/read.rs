@@ -111,7 +111,7 @@ impl Store {
     }
 
     #[cold]
-    fn fault(&self, at: PageRef, pages: u32, kind: Kind, level: u8) -> Fault {
+    pub(super) fn fault(&self, at: PageRef, pages: u32, kind: Kind, level: u8) -> Fault {
         let expect = Expect { generation: at.generation, kind, level, issued: self.building };
         Fault { first: at.page, pages, expect }
     }
@@ -189,7 +189,7 @@ impl Store {
 
     /// The slot of a branch whose child may hold `key`: the last whose key is not above it.
     #[inline]
-    fn search_branch(&self, page: &Page, key: &[u8]) -> Result<usize, Fault> {
+    pub(super) fn search_branch(&self, page: &Page, key: &[u8]) -> Result<usize, Fault> {
         let (slot, found) = self.search(page, key)?;
         Ok(if found { slot } else { slot - 1 })
     }

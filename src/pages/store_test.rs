@@ -401,3 +401,36 @@ fn a_walk_and_a_description_survive_any_contents_under_a_right_checksum() {
     }
     assert!(found > 1_000, "only {found} of 2000 changes show");
 }
+
+#[test]
+fn what_a_walk_will_come_to_is_known_ahead() {
+    let mut disk = TestDisk::default();
+    let mut store = filled(20_000, &[7; 300]);
+    disk.checkpoint(&mut store, b"");
+    let (from, to) = (key(5_000), key(9_000));
+    for (entries, pages) in [(u64::MAX, 64), (u64::MAX, 3), (500, 64)] {
+        let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
+        let mut rounds = 0;
+        loop {
+            let wanted = store.reader().ahead(TREE, &from, Some(&to), pages, entries);
+            assert!(wanted.len() <= pages, "{} pages at a time", wanted.len());
+            if wanted.is_empty() {
+                break;
+            }
+            rounds += 1;
+            wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));
+        }
+        let read = store.cached_bytes() / PAGE_BYTES as u64;
+        // The first leaf counts whole, though it may begin below `from`.
+        let last = if entries == 500 { 5_480 } else { 9_000 };
+        let mut cursor = store.cursor(TREE);
+        cursor.seek(&from).expect("it was read ahead");
+        while cursor.entry().expect("there are more keys").0 < &key(last - 1)[..] {
+            cursor.next().expect("it was read ahead");
+        }
+        // Twelve entries to a leaf at most, half as many at least.
+        let leaves = u64::from(last - 5_000);
+        assert!(read < leaves / 6 + 25, "{read} pages for {leaves} entries");
+        assert!(pages < 64 || rounds < 20, "{rounds} rounds for {read} pages");
+    }
+}

@@ -113,8 +113,8 @@ pub struct Shard {
     pub(super) apply_waits: bool,
     /// How often entries behind the next one to apply wait for a page.
     pub(super) reading_ahead: usize,
-    /// Whether slicing waits for a page.
-    pub(super) slice_waits: bool,
+    /// How many changes that slicing looks at wait for a page.
+    pub(super) slice_waits: usize,
     /// The checkpoint's writes that found the disk full, and when.
     pub(super) refused: Option<(Instant, DiskEffect)>,
     /// The last write of a checkpoint found the disk full.
@@ -184,6 +184,8 @@ pub(super) enum Waiting {
         memo: Memo,
     },
     Apply,
+    /// Nobody yet: a read will come to it.
+    Nobody,
     /// Nothing yet: this entry's turn to be applied has not come.
     Ahead(Index),
     Slice,
@@ -373,7 +375,7 @@ impl Core {
         let log = self.log.next_deadline();
         let retry = self.shards.iter().filter_map(|s| Some(s.refused.as_ref()?.0 + SPACE_RETRY)).min();
         // A compaction that cannot go on waits for a read to end. On another thread, nobody tells when it has.
-        let read = self.shards.iter().any(Shard::slices).then(|| self.now + READ_POLL);
+        let read = self.shards.iter().any(|s| s.slices(&policy)).then(|| self.now + READ_POLL);
         [checkpoint, chief, log, retry, read].into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
 
@@ -430,7 +432,7 @@ impl Shard {
             barrier: None,
             apply_waits: false,
             reading_ahead: 0,
-            slice_waits: false,
+            slice_waits: 0,
             refused: None,
             disk_full: false,
             defragmenting: None,

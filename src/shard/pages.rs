@@ -2,7 +2,7 @@
 
 use crate::base::limits::{APPLY_AHEAD_READS, APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
-use crate::group::{Applied, ApplyError, CheckpointStep, Machine, Replica};
+use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Machine, Replica};
 use crate::mvcc::{Budget, Compacted, Compaction};
 use crate::pages::{Fault, file_name};
 
@@ -28,9 +28,10 @@ impl Core {
                 Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
                 Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
                 Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
+                Waiting::Nobody => {}
                 Waiting::Apply => self.shards[place].apply_waits = false,
                 Waiting::Ahead(index) => self.shards[place].look_again(index, effects),
-                Waiting::Slice => self.shards[place].slice_waits = false,
+                Waiting::Slice => self.shards[place].slice_waits -= 1,
                 Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
             }
         }
@@ -157,7 +158,7 @@ impl Core {
     fn slice(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let shard = &mut self.shards[place];
         let (floor, done) = (shard.replica.floor(), shard.replica.sliced());
-        if done >= floor || shard.slice_waits || self.board.lowest_read() < floor {
+        if !shard.slices(&self.layout.checkpoints) || self.board.lowest_read() < floor {
             return;
         }
         let Machine::Keys(mvcc) = &mut shard.replica.machine else { return shard.replica.set_sliced(floor) };
@@ -175,8 +176,11 @@ impl Core {
                 shard.replica.set_sliced(floor);
             }
             Err(fault) => {
-                shard.slice_waits = true;
-                shard.wait_for(fault, Waiting::Slice, effects);
+                let ahead = mvcc.compact_ahead(slicing);
+                for fault in std::iter::once(fault).chain(ahead) {
+                    shard.slice_waits += 1;
+                    shard.wait_for(fault, Waiting::Slice, effects);
+                }
             }
         }
     }
@@ -195,9 +199,8 @@ impl Core {
     pub fn has_background_work(&self) -> bool {
         let policy = self.layout.checkpoints;
         self.shards.iter().any(|s| {
-            let slicing = s.slices() && self.board.lowest_read() >= s.replica.floor();
-            let held_up = s.replica.is_held_up(&policy) && !s.disk_full;
-            let applying = !s.replica.is_applied() && !s.apply_waits && !held_up;
+            let slicing = s.slices(&policy) && self.board.lowest_read() >= s.replica.floor();
+            let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
             let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
             slicing || applying || defragmenting
         })
@@ -242,9 +245,14 @@ impl Core {
 }
 
 impl Shard {
-    /// Whether a compaction has more to remove, and waits for no page.
-    pub(super) fn slices(&self) -> bool {
-        self.replica.sliced() < self.replica.floor() && !self.slice_waits
+    /// Whether a compaction has more to remove, and waits for no page and no checkpoint.
+    pub(super) fn slices(&self, policy: &CheckpointPolicy) -> bool {
+        self.replica.sliced() < self.replica.floor() && self.slice_waits == 0 && !self.is_held_up(policy)
+    }
+
+    /// Whether what makes pages dirty waits for the checkpoint under way. Not on a full disk, where that may take for ever.
+    fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
+        !self.disk_full && self.replica.is_held_up(policy)
     }
 
     /// While applying waits for a page, those that the entries behind will want are read as well.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::{COUNT_VISITS_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::limits::{COUNT_VISITS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
 use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
 use crate::group::Machine;
 use crate::mvcc::hash::{AnyKept, HashQuery};
@@ -30,8 +30,24 @@ impl Core {
             return shard.after_apply.push((ticket, read));
         }
         match slice(shard, &read, self.board.compact_floor()) {
-            Ok(answer) => self.answer(ticket, Leave::Now, answer, effects),
-            Err(fault) => shard.wait_for(fault, Waiting::Read { ticket, read }, effects),
+            Ok(answer) => {
+                // While it is on its way, what the next slice will want is read.
+                if let Some(next) = next_slice(&read, &answer) {
+                    for fault in shard.ahead_of(&next) {
+                        shard.wait_for(fault, Waiting::Nobody, effects);
+                    }
+                }
+                self.answer(ticket, Leave::Now, answer, effects);
+            }
+            Err(fault) => {
+                let mut ahead = shard.ahead_of(&read);
+                // It goes on when the last of them has come, and finds the others; if not, it faults again.
+                let last = ahead.pop().unwrap_or(fault);
+                for fault in ahead {
+                    shard.wait_for(fault, Waiting::Nobody, effects);
+                }
+                shard.wait_for(last, Waiting::Read { ticket, read }, effects);
+            }
         }
     }
 
@@ -52,7 +68,7 @@ impl Core {
                 let it = match w {
                     Waiting::Write(write) => write.ticket == ticket,
                     Waiting::Read { ticket: t, .. } => *t == ticket,
-                    Waiting::Hold { .. } | Waiting::Part { .. } => false,
+                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Nobody => false,
                     Waiting::Apply | Waiting::Ahead(_) | Waiting::Slice | Waiting::Defragment => false,
                 };
                 found |= it;
@@ -86,20 +102,38 @@ fn slice(shard: &Shard, read: &Read, compacted: Revision) -> Result<Answer, Faul
     }
 }
 
-fn range_slice(view: View<'_>, read: &RangeRead) -> Result<Answer, Fault> {
-    let resume = read.resume.as_deref();
-    let (at, span) = (at(read.at), span(&read.range));
-    if read.count_only {
-        let counted = view.count(at, &span, resume, SLICE)?;
-        return Ok(Answer::Range(RangeSlice { kvs: Vec::new(), count: counted.counted, resume: counted.resume }));
+/// The slice that will be asked for behind the one that was answered, if there is more and it takes pages one after the other.
+fn next_slice(read: &Read, answer: &Answer) -> Option<Read> {
+    match (read, answer) {
+        (Read::Range(range), Answer::Range(slice)) if !range.count_only => {
+            let limit = range.limit.saturating_sub(slice.kvs.len());
+            Some(Read::Range(RangeRead { resume: Some(slice.resume.clone()?), limit, ..range.clone() })).filter(|_| limit > 0)
+        }
+        (Read::Hash { query, .. }, Answer::Hash { resume, .. }) => {
+            Some(Read::Hash { query: *query, resume: Some(resume.clone()?) })
+        }
+        _ => None,
     }
+}
+
+fn range_query(read: &RangeRead) -> RangeQuery {
     let filters = Filters {
         min_mod: read.mod_revisions.0,
         max_mod: read.mod_revisions.1,
         min_create: read.create_revisions.0,
         max_create: read.create_revisions.1,
     };
-    let query = RangeQuery { span, limit: read.limit, keys_only: read.keys_only, filters };
+    RangeQuery { span: span(&read.range), limit: read.limit, keys_only: read.keys_only, filters }
+}
+
+fn range_slice(view: View<'_>, read: &RangeRead) -> Result<Answer, Fault> {
+    let resume = read.resume.as_deref();
+    let at = at(read.at);
+    if read.count_only {
+        let counted = view.count(at, &span(&read.range), resume, SLICE)?;
+        return Ok(Answer::Range(RangeSlice { kvs: Vec::new(), count: counted.counted, resume: counted.resume }));
+    }
+    let query = range_query(read);
     let chunk = view.range(at, &query, resume, SLICE)?;
     // Only who asks for the whole count gets one: the front adds up what it gets.
     let mut count = if read.with_count { chunk.counted } else { 0 };
@@ -128,6 +162,23 @@ impl Shard {
     fn mvcc(&self) -> &Mvcc {
         let Machine::Keys(mvcc) = &self.replica.machine else { unreachable!("group 0 has no keys") };
         mvcc
+    }
+
+    /// The pages that a read will come to and that are not in memory.
+    fn ahead_of(&self, read: &Read) -> Vec<Fault> {
+        if self.waiting.len() >= READ_AHEAD_UNDER_WAY_MAX {
+            return Vec::new();
+        }
+        match read {
+            Read::Range(range) if !range.count_only => {
+                self.view().range_ahead(&range_query(range), range.resume.as_deref(), READ_AHEAD_PAGES)
+            }
+            Read::Hash { query, resume } => {
+                let resume = resume.as_ref().and_then(EventsResume::decode);
+                self.mvcc().hash_ahead(*query, resume.as_ref(), READ_AHEAD_PAGES)
+            }
+            Read::Range(_) | Read::Events(_) | Read::HashKept(_) | Read::Attached { .. } => Vec::new(),
+        }
     }
 
     fn hash_kept(&self, query: HashQuery) -> Result<Answer, Fault> {

@@ -54,7 +54,12 @@ impl Core {
                         false
                     }
                     Waiting::Hold { .. } | Waiting::Part { .. } => false,
-                    Waiting::Read { .. } | Waiting::Apply | Waiting::Ahead(_) | Waiting::Slice | Waiting::Defragment => true,
+                    Waiting::Read { .. }
+                    | Waiting::Nobody
+                    | Waiting::Apply
+                    | Waiting::Ahead(_)
+                    | Waiting::Slice
+                    | Waiting::Defragment => true,
                 });
             }
             shard.overlay = Overlay::new();
