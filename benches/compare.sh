@@ -2,10 +2,11 @@
 # Measures etcring and a real etcd in turn, on this machine and under the same load, and prints their medians side by side.
 #
 #   benches/compare.sh                    # everything, three rounds: about 40 minutes; writes docs/compare.md, its SVG and README's table
-#   benches/compare.sh puts gets          # only these loads, prints only; all: puts gets clients offered million range watch shards
+#   benches/compare.sh puts gets          # only these loads, prints only; all: puts gets clients offered million range watch shards,
+#                                         # and for etcring alone, only by name: disturbed (1 minute) grown (8) larger (20)
 #   benches/compare.sh --quick            # one short round with fewer keys, prints only
 #   benches/compare.sh --results DIR watch    # keeps the runs' JSON in DIR; what DIR already holds is in the table as well
-#   benches/compare.sh --results DIR --rounds 0 --write    # makes the documents again from DIR
+#   benches/compare.sh --results DIR --rounds 0 --write    # makes the documents again from DIR; so a part can be measured again
 #
 #   --etcring PATH   this etcring in place of a fresh cargo build --release
 #   --etcd PATH      this etcd in place of 3.7.1 from benches/peer (needs Go) or, without Go, the system's etcd
@@ -19,6 +20,7 @@ export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 ALL_LOADS=(puts gets clients offered million range watch shards)
+ALONE_LOADS=(disturbed grown larger)
 HEAVY=(--connections 100 --clients 1000)
 command_line="benches/compare.sh $*"
 rounds=3 quick= writes= etcring= etcd= results=
@@ -41,7 +43,10 @@ read_arguments() {
         --dir) directory=${2:?--dir DIR} && shift ;;
         --results) results=${2:?--results DIR} && shift ;;
         -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" && exit 0 ;;
-        *) [[ " ${ALL_LOADS[*]} " == *" $1 "* ]] && loads+=("$1") || fail "no load is called $1; there are: ${ALL_LOADS[*]}" ;;
+        *)
+            [[ " ${ALL_LOADS[*]} ${ALONE_LOADS[*]} " == *" $1 "* ]] || fail "no load is called $1; --help lists them"
+            loads+=("$1")
+            ;;
         esac
         shift
     done
@@ -50,9 +55,9 @@ read_arguments() {
         [ -n "$quick" ] || [ "$rounds" = 0 ] || writes=yes
     fi
     if [ -n "$quick" ]; then
-        seconds=3 warm_up=1 idle=5 keys=100000 range_keys=20000
+        seconds=3 warm_up=1 idle=5 keys=100000 range_keys=20000 grown_keys=200000 larger_keys=100000 disturbance=5
     else
-        seconds=10 warm_up=2 idle=20 keys=1000000 range_keys=100000
+        seconds=10 warm_up=2 idle=20 keys=1000000 range_keys=100000 grown_keys=10000000 larger_keys=8000000 disturbance=15
     fi
 }
 
@@ -209,17 +214,65 @@ load_shards() {
     measure shards-list range --limit 500
 }
 
+# Puts at a steady rate, and in the middle of them what might hold them up. Checkpoints and rotations of the log come by themselves.
+load_disturbed() {
+    measure disturbed-fill put "${HEAVY[@]}" --keys sequential --key-space "$keys" --total "$keys" --warm-up 0s --duration 10m
+    disturb &
+    local disturber=$!
+    measure disturbed put "${HEAVY[@]}" --rate 10000 --key-space "$keys" --duration "$((4 * disturbance))s" --plot "$results/disturbed.svg"
+    wait "$disturber" || fail "the disturbance failed: $(cat "$work/disturbance")"
+}
+
+disturb() {
+    local what
+    for what in compact defragment compact; do
+        sleep "$disturbance"
+        "$etcring" bench "$what" --endpoints "$endpoint" --total 1 --warm-up 0s --json >"$work/disturbance"
+    done
+}
+
+load_grown() {
+    local puts=(put "${HEAVY[@]}" --key-space "$grown_keys")
+    column=empty
+    measure grown "${puts[@]}"
+    measure grown-fill "${puts[@]}" --keys sequential --total "$grown_keys" --warm-up 0s --duration 1h
+    column=grown
+    measure grown "${puts[@]}"
+}
+
+load_larger() {
+    local keys=(--key-size 16 --value-size 1024 --key-space "$larger_keys") total=(--total "$larger_keys" --warm-up 0s --duration 2h)
+    measure larger-load put "${HEAVY[@]}" "${keys[@]}" --keys sequential "${total[@]}"
+    measure larger-get range --connections 10 --clients 100 "${keys[@]}" --rate 1000 --duration "$((3 * seconds))s"
+    measure larger-put put --connections 10 --clients 100 "${keys[@]}" --rate 1000 --duration "$((3 * seconds))s"
+    stop
+    start "$column" "${LARGER[@]}"
+    note larger-restart seconds "$start_seconds"
+    measure larger-overwrite put "${HEAVY[@]}" "${keys[@]}" --keys sequential "${total[@]}"
+    measure larger-compact compact --total 1 --warm-up 0s --duration 2h
+}
+
+# With room for the keys, their next versions, and what is not compacted yet.
+GROWN=(--quota-backend-bytes $((20 << 30)))
+LARGER=(--cache-bytes $((256 << 20)) --quota-backend-bytes $((20 << 30)))
+
 run_round() {
     local load shards
     for load in "${loads[@]}"; do
-        if [ "$load" = shards ]; then
+        case $load in
+        shards)
             for shards in 1 4 16; do
                 with_server "shards-$shards" load_shards --shards "$shards"
             done
-        else
+            ;;
+        disturbed) with_server etcring load_disturbed ;;
+        grown) with_server etcring load_grown "${GROWN[@]}" ;;
+        larger) with_server etcring load_larger "${LARGER[@]}" ;;
+        *)
             with_server etcd "load_$load"
             with_server etcring "load_$load"
-        fi
+            ;;
+        esac
     done
 }
 
@@ -248,17 +301,25 @@ about() {
     echo "disk: $(disk_class)"
     echo "kernel: $(uname -sr)"
     echo "date: $(date -u +%Y-%m-%d)"
-    echo "command: \`${command_line% }\`; each figure is the median of its rounds, the lowest and the highest are in parentheses"
+    echo "commands: $(paste -sd, "$results/commands" | sed 's/,/, /g'); each figure is the median of its rounds, the lowest and the" \
+        "highest are in parentheses"
     [ -z "$quick" ] || echo "**quick: shorter runs, $keys keys in place of 1,000,000 and $range_keys in place of 100,000**"
 }
 
 print_tables() {
     local writing=()
-    [ "$rounds" = 0 ] || about >"$results/about"
-    [ -z "$writes" ] || writing=(--markdown docs/compare.md --svg docs/compare.svg --readme README.md)
+    if [ "$rounds" != 0 ]; then
+        echo "\`${command_line% }\`" >>"$results/commands"
+        about >"$results/about"
+    fi
+    if [ -n "$writes" ]; then
+        writing=(--markdown docs/compare.md --svg docs/compare.svg --readme README.md)
+        [ ! -e "$results/disturbed.svg" ] || cp "$results/disturbed.svg" docs/compare-disturbed.svg
+    fi
     "$etcring" bench table "$results" --figures benches/compare.table --about "$results/about" \
         --name "etcd=etcd $(version "$etcd" etcd)" --name "etcring=etcring" --name "shards-1=1 shard" \
-        --name "shards-4=4 shards" --name "shards-16=16 shards" "${writing[@]}"
+        --name "shards-4=4 shards" --name "shards-16=16 shards" \
+        --name "empty=empty store" --name "grown=ten million keys" "${writing[@]}"
 }
 
 read_arguments "$@"

@@ -73,7 +73,7 @@ impl Schedule {
     }
 
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.end.get() || self.left.get() == Some(0)
+        now >= self.end.get()
     }
 
     fn stop(&self) {
@@ -82,10 +82,27 @@ impl Schedule {
 }
 
 impl Load {
+    fn new(executor: &Executor, common: &Common) -> Rc<Load> {
+        Rc::new(Load {
+            meter: RefCell::new(Meter::new(&KINDS)),
+            schedule: Schedule::new(common, executor.now()),
+            fatal: RefCell::new(None),
+            running: Cell::new(0),
+            found: Cell::new(0),
+            sequence: Rc::default(),
+            executor: executor.clone(),
+        })
+    }
+
     /// Ends the run with this error.
     pub fn abort(&self, error: &CallError) {
         self.fatal.borrow_mut().get_or_insert_with(|| error.to_string());
         self.schedule.stop();
+    }
+
+    /// Whether nothing more is measured: the time is over, or everything was asked and answered.
+    fn is_over(&self, now: Instant) -> bool {
+        self.schedule.is_over(now) || (self.schedule.left.get() == Some(0) && self.running.get() == 0)
     }
 
     /// Runs a client as a task that the end waits for.
@@ -135,15 +152,7 @@ pub async fn run(executor: Executor, workload: &Workload) -> Result<Outcome, Str
     if common.fill {
         setup::fill(&executor, common, &routes).await?;
     }
-    let load = Rc::new(Load {
-        meter: RefCell::new(Meter::new(&KINDS)),
-        schedule: Schedule::new(common, executor.now()),
-        fatal: RefCell::new(None),
-        running: Cell::new(0),
-        found: Cell::new(0),
-        sequence: Rc::default(),
-        executor: executor.clone(),
-    });
+    let load = Load::new(&executor, common);
     let watches = start(&load, workload, &routes).await.map_err(|error| error.to_string())?;
     measure(&load, common, watches.as_ref(), readings).await?;
     let mut patience = LAST_ANSWERS.as_millis() as u64 / 10;
@@ -247,8 +256,8 @@ where
     loop {
         next = next + SECOND;
         let until = next.min(load.schedule.end.get());
-        while load.executor.now() < until && !load.schedule.is_over(load.executor.now()) {
-            let pause = until.since(load.executor.now()).min(SECOND / 20);
+        while load.executor.now() < until && !load.is_over(load.executor.now()) {
+            let pause = until.since(load.executor.now()).min(SECOND / 100);
             load.executor.sleep(pause).await;
         }
         let now = load.executor.now();
@@ -258,8 +267,36 @@ where
         {
             eprintln!("{}", report::progress(&sample));
         }
-        if load.schedule.is_over(now) || load.fatal.borrow().is_some() {
+        if load.is_over(now) || load.fatal.borrow().is_some() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::options::{Command, Options};
+    use crate::runtime::{CoreOptions, run_here};
+    use clap::Parser;
+
+    #[test]
+    fn the_measurement_goes_on_until_the_last_answer() {
+        let options = Options::try_parse_from(["bench", "put", "--total", "1"]).expect("it is right");
+        let Command::Load(workload) = options.command else { panic!("put is a load") };
+        let test = |executor: Executor| async move {
+            let load = Load::new(&executor, workload.common());
+            assert!(!load.is_over(executor.now()), "nothing was asked yet");
+            assert!(load.schedule.take(executor.now(), true).is_some() && load.schedule.take(executor.now(), true).is_none());
+            let (answer, answered) = flume::bounded::<()>(1);
+            load.client(async move { answered.recv_async().await.expect("an answer") });
+            assert!(!load.is_over(executor.now()), "the only request is not answered");
+            answer.send(()).expect("someone waits");
+            while load.running.get() > 0 {
+                executor.yield_now().await;
+            }
+            assert!(load.is_over(executor.now()));
+        };
+        run_here(&CoreOptions::named("test"), test).expect("an executor");
     }
 }

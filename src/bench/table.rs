@@ -195,9 +195,13 @@ impl Table {
             for (i, column) in self.columns.iter().enumerate() {
                 let values = row.values(results, column);
                 line.push(cell(&values, !is_readme));
+                let ratio =
+                    median(&values).zip(base).filter(|(_, base)| i > 0 && *base > 0.0).map(|(value, base)| value / base);
                 if i > 0 {
-                    let ratio = median(&values).zip(base).filter(|(_, base)| *base > 0.0).map(|(value, base)| value / base);
                     line.push(ratio.map_or("–".to_owned(), |ratio| format!("{} ×", digits(ratio))));
+                }
+                // What is not set against anything has its aims all the same.
+                if i > 0 || self.columns.len() == 1 {
                     aims.extend(median(&values).map(|value| row.aim(ratio, value)));
                 }
             }
@@ -408,6 +412,15 @@ mod tests {
         assert_eq!(lines[2], ["p99.9", "ms", "30 (20 – 50)", "12.3", "0.41 ×", "≤ 10: missed"]);
         let readme = tables()[0].lines(&results(), &names, true);
         assert_eq!(readme[1..], [["puts", "/s", "1,000", "5,500", "5.5 ×"]]);
+    }
+
+    #[test]
+    fn one_column_alone_has_aims_and_no_ratios() {
+        let mut tables = parse("= By itself | a\nputs | /server/rate | puts | /s | more | 2000\n").expect("it is right");
+        tables[0].leave_out_what_was_not_run(&results());
+        let lines = tables[0].lines(&results(), &BTreeMap::new(), false);
+        assert_eq!(lines[1], ["puts", "/s", "1,000 (900 – 9,999)", "≥ 2,000: missed"]);
+        assert!(tables[0].bars(&results(), &BTreeMap::new()).is_empty());
     }
 
     #[test]
