@@ -28,6 +28,8 @@ pub enum Step {
         /// What the answer is made of.
         kind: WriteKind,
     },
+    /// Reading one key; then it answers, with this revision in the header.
+    Get(Revision),
     /// Reading; then it answers.
     Reads(Box<Reads>),
     /// A RangeStream.
@@ -100,7 +102,29 @@ pub struct Call {
     /// What it is doing.
     pub step: Step,
     /// The revisions that its reads keep from being removed.
-    pub holds: Vec<Revision>,
+    pub holds: Holds,
+}
+
+/// Revisions kept for a call. Most calls keep one, which costs no memory of its own.
+#[derive(Default)]
+pub struct Holds {
+    first: Option<Revision>,
+    rest: Vec<Revision>,
+}
+
+impl Holds {
+    /// One more.
+    pub fn push(&mut self, revision: Revision) {
+        match self.first {
+            None => self.first = Some(revision),
+            Some(_) => self.rest.push(revision),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Revision> {
+        self.first.into_iter().chain(self.rest.iter().copied())
+    }
 }
 
 impl Call {

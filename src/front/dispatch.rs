@@ -133,6 +133,7 @@ impl Front {
             (Step::Order { kind, .. }, answer) => self.order_answered(id, kind, answer),
             (_, Answer::Refused(refusal)) => self.finish(id, errors::of_refusal(refusal)),
             (Step::Write { kind, .. }, answer) => self.write_answered(id, kind, answer),
+            (Step::Get(revision), answer) => self.got(id, revision, answer),
             (Step::Reads(reads), answer) => self.reads_answered(id, reads, part, group, answer),
             (Step::Stream(stream), answer) => self.stream_answered(id, stream, group, answer),
             (Step::TimeToLive(ttl), answer) => self.attached_answered(id, ttl, group, answer),
@@ -161,7 +162,7 @@ impl Front {
     /// Takes a call out of everything; false if it was gone.
     pub(super) fn end(&mut self, id: CallId) -> bool {
         let Some(call) = self.calls.remove(id) else { return false };
-        for revision in call.holds {
+        for revision in call.holds.iter() {
             self.shared.give_back(revision);
         }
         match call.step {

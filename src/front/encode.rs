@@ -147,6 +147,20 @@ pub fn range_response(header: Option<&pb::ResponseHeader>, kvs: &[KeyValue], mor
     sealed(out, len)
 }
 
+/// A RangeResponse with one key, or none.
+pub fn get_response(header: &pb::ResponseHeader, kv: Option<&KeyValue>) -> Bytes {
+    let kv_bytes = kv.map_or(0, kv_len);
+    let count = u64::from(kv.is_some());
+    let len = field_len(header_len(header)) + kv.map_or(0, |_| field_len(kv_bytes)) + number_len(count);
+    let mut out = framed(len);
+    put_header(&mut out, header);
+    if let Some(kv) = kv {
+        put_kv(&mut out, 2, kv_bytes, kv);
+    }
+    put_number(&mut out, 4, count);
+    sealed(out, len)
+}
+
 /// A RangeStreamResponse.
 pub fn range_stream_response(header: Option<&pb::ResponseHeader>, kvs: &[KeyValue], more: bool, count: i64) -> Bytes {
     let (len, lens) = range_len(header, kvs, more, count);
@@ -218,6 +232,11 @@ mod tests {
             let prev = kvs.first().cloned();
             let by_hand = put_response(&header, prev.as_ref());
             assert_eq!(by_hand, frame(&pb::PutResponse { header: Some(header), prev_kv: prev }), "round {round}");
+            let one: Vec<KeyValue> = kvs.first().cloned().into_iter().collect();
+            let got = get_response(&header, one.first());
+            let count = one.len() as i64;
+            let get = pb::RangeResponse { header: Some(header), kvs: one, more: false, count };
+            assert_eq!(got, frame(&get), "round {round}");
             let (more, count) = (rng.chance(1, 2), rng.below(1000) as i64);
             let range = pb::RangeResponse { header: Some(header), kvs: kvs.clone(), more, count };
             assert_eq!(range_response(Some(&header), &kvs, more, count), frame(&range), "round {round}");

@@ -13,7 +13,7 @@ use crate::reign::Board;
 use crate::shard::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront};
 
 use super::call::{CallId, CallOptions, Code, Method, Status};
-use super::calls::{Call, Calls, Due, Step};
+use super::calls::{Call, Calls, Due, Holds, Step};
 use super::config::Config;
 use super::errors;
 use super::hash::CompactionHashes;
@@ -167,7 +167,7 @@ impl Front {
             limit: Instant::MAX,
             require_leader: options.require_leader,
             step: Step::Fresh,
-            holds: Vec::new(),
+            holds: Holds::default(),
         };
         self.calls.insert(id, call);
         if bad_version {

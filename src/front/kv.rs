@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::base::{GroupId, GroupSet, Instant, KeyRange, Revision};
 use crate::proto::etcdserverpb as pb;
-use crate::shard::messages::{Answer, At, OpResponse, Order, Write, WriteResponse};
+use crate::shard::messages::{Answer, At, OpResponse, Order, Read, Write, WriteResponse};
 
 use super::call::{CallId, Status};
 use super::calls::{OrderKind, Step, WriteKind};
@@ -36,11 +36,33 @@ impl Front {
         }
         let (current, revision) = self.read_revision(id, request.revision)?;
         let at = At::end_of(revision);
+        if validate::is_get(&request) {
+            return self.get(id, request.key, at, current);
+        }
         let job = RangeJob::new(request, at, &self.config.layout);
         self.free_for(&job)?;
         self.no_limit(id);
         self.start_reads(id, vec![job], Then::Range(current));
         Ok(())
+    }
+
+    /// A Range of one whole key, the most frequent of all requests: no merge, no sort, no limit.
+    fn get(&mut self, id: CallId, key: Bytes, at: At, current: Revision) -> Begun {
+        let group = self.config.layout.of_key(&key);
+        self.free(self.config.layout.core(group))?;
+        let call = self.calls.get(id).expect("a call that begins is there");
+        call.limit = Instant::MAX;
+        call.step = Step::Get(current);
+        self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::Get { key, at }));
+        Ok(())
+    }
+
+    /// The key is here.
+    pub(super) fn got(&mut self, id: CallId, current: Revision, answer: Answer) {
+        let Answer::Got(kv) = answer else { unreachable!("a get is answered by its key") };
+        self.counts.ranges += 1;
+        let header = self.header(current);
+        self.reply(id, encode::get_response(&header, kv.as_ref()));
     }
 
     /// The current revision, and the one to read at for a request that names `asked`; kept for the call.

@@ -75,6 +75,11 @@ pub fn has_revision_filters(r: &pb::RangeRequest) -> bool {
     r.min_mod_revision != 0 || r.max_mod_revision != 0 || r.min_create_revision != 0 || r.max_create_revision != 0
 }
 
+/// Whether a Range asks for one key and all that there is of it.
+pub fn is_get(r: &pb::RangeRequest) -> bool {
+    r.range_end.is_empty() && !r.keys_only && !r.count_only && !has_revision_filters(r)
+}
+
 /// Put, alone or in a txn.
 pub fn put(r: &pb::PutRequest) -> Result<(), Status> {
     if r.key.is_empty() {

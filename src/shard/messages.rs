@@ -54,6 +54,13 @@ pub enum Write {
 /// What is read was published (rule 16) until the front gave up; then what it asked for may be removed, and the answer is thrown away.
 #[derive(Clone, Debug)]
 pub enum Read {
+    /// One key, whole.
+    Get {
+        /// Which.
+        key: Bytes,
+        /// At which point in the order of changes.
+        at: At,
+    },
     /// Keys and values in key order.
     Range(RangeRead),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
@@ -324,6 +331,8 @@ pub enum Answer {
         /// What etcd answers, less headers.
         response: WriteResponse,
     },
+    /// The key, if it lives.
+    Got(Option<mvccpb::KeyValue>),
     /// A slice of a range.
     Range(RangeSlice),
     /// A slice of changes.

@@ -87,6 +87,7 @@ impl Core {
 fn slice(shard: &Shard, read: &Read, compacted: Revision) -> Result<Answer, Fault> {
     let view = shard.view();
     match read {
+        Read::Get { key, at: place } => Ok(Answer::Got(view.get(key, at(*place))?.map(|state| state.to_message(key.clone())))),
         Read::Range(range) => range_slice(view, range),
         Read::Events(events) => shard.events_slice(events, compacted),
         Read::HashKept(query) => shard.hash_kept(*query),

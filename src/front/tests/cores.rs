@@ -321,6 +321,11 @@ impl Cores {
 
     fn read(&mut self, group: GroupId, read: Read) -> Answer {
         match read {
+            Read::Get { key, at } => {
+                self.may_read(at.revision);
+                assert_eq!(self.layout.of_key(&key), group);
+                Answer::Got(self.model.state(at).remove(&key))
+            }
             Read::Range(read) => self.range(group, read),
             Read::Events(read) => self.events(group, read),
             Read::HashKept(query) => {
