@@ -178,7 +178,7 @@ impl Shard {
                 let resume = resume.as_ref().and_then(EventsResume::decode);
                 self.mvcc().hash_ahead(*query, resume.as_ref(), READ_AHEAD_PAGES)
             }
-            Read::Range(_) | Read::Events(_) | Read::HashKept(_) | Read::Attached { .. } => Vec::new(),
+            Read::Get { .. } | Read::Range(_) | Read::Events(_) | Read::HashKept(_) | Read::Attached { .. } => Vec::new(),
         }
     }
 
