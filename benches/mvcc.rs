@@ -105,9 +105,9 @@ impl Shard {
 
     fn apply_all(&mut self) {
         for (revision, effects) in self.waiting.drain(..) {
-            apply(&mut self.mvcc, revision, &effects, EventsWanted::No, Budget::UNLIMITED, &mut Vec::new())
+            apply(&mut self.mvcc, revision, &effects, EventsWanted::No, &mut { u32::MAX }, &mut Vec::new())
                 .expect("everything is in memory");
-            self.overlay.remove_applied(revision);
+            self.overlay.remove_applied(revision, usize::MAX);
         }
     }
 

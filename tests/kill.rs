@@ -16,6 +16,8 @@ mod full;
 mod growth;
 #[path = "kill/history.rs"]
 mod history;
+#[path = "kill/lease.rs"]
+mod lease;
 #[path = "kill/load.rs"]
 mod load;
 #[path = "kill/quota.rs"]

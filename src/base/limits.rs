@@ -143,6 +143,10 @@ pub const APPLY_BATCH_MAX: usize = 4096;
 pub const READ_AHEAD_PAGES: usize = 64;
 /// With more pages of a group under way than this, no read has others read with its own.
 pub const READ_AHEAD_UNDER_WAY_MAX: usize = 256;
+/// Keys that a group deletes in one round of its core's loop, where a range delete or a lease's end deletes many.
+pub const APPLY_DELETES_MAX: u32 = 512;
+/// Applied changes that a group forgets in one round of its core's loop.
+pub const FORGET_BATCH_MAX: usize = 4096;
 /// Entries of a tree that one slice of reading, evaluating or compacting looks at.
 pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.

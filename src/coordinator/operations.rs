@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::base::{GroupId, GroupSet, LeaseId, Mark, Revision};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{RequestOp, TxnRequest};
@@ -236,7 +234,7 @@ impl Chief {
     fn decide_revocations(&mut self, reign: &Reign, operation: &mut Operation, leases: &[LeaseId], actions: &mut Vec<Action>) {
         let attached = |operation: &Operation, place: usize| -> GroupSet {
             let with_keys = operation.held.iter().filter(|(_, facts)| match facts {
-                Facts::Attached(keys) => keys.get(place).is_some_and(|keys: &Vec<Bytes>| !keys.is_empty()),
+                Facts::Attached(with_keys) => with_keys[place],
                 Facts::Outcomes(_) => false,
             });
             with_keys.map(|(&group, _)| group).collect()

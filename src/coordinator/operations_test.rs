@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::base::{ClusterId, FrontId, Instant, MemberId, Prng, Term};
 use crate::config::AutoCompaction;

@@ -41,7 +41,7 @@ impl Replica {
                 mvcc.look_at(key, Change { revision, operation: *operation }).err()
             }
             // How many keys it deletes shows only as it goes.
-            Effect::DeleteRange { .. } => None,
+            Effect::DeleteRange { .. } | Effect::DeleteAttached { .. } => None,
         };
         effects.iter().filter_map(look).collect()
     }

@@ -1,7 +1,9 @@
 //! Applying committed entries, in order of their index, each once.
 
+use std::ops::ControlFlow;
+
+use crate::base::limits::APPLY_DELETES_MAX;
 use crate::base::{Entry, Index, Mark};
-use crate::mvcc::Budget;
 use crate::pages::Fault;
 use crate::state::apply::{self, EventsWanted};
 use crate::state::{Payload, kv};
@@ -35,7 +37,8 @@ impl From<Fault> for ApplyError {
 }
 
 impl Replica {
-    /// Applies up to `most` committed entries, as long as `goes_on`; `each` hears of every one.
+    /// Applies up to `most` committed entries, as long as `goes_on`; `each` hears of every one. One that deletes many keys may be left
+    /// half applied, and is gone on with by the next call.
     ///
     /// # Errors
     /// [`ApplyError::Fault`]: the entry at which it stopped is applied again from its beginning when the page is there.
@@ -45,13 +48,14 @@ impl Replica {
         goes_on: impl Fn(&Replica) -> bool,
         mut each: impl FnMut(Applied),
     ) -> Result<(), ApplyError> {
+        let mut deletes = APPLY_DELETES_MAX;
         for _ in 0..most {
-            if self.is_applied() || !goes_on(self) {
+            if self.is_applied() || deletes == 0 || !goes_on(self) {
                 break;
             }
             let entry =
                 self.raft.log().entry(self.applied.next()).expect("committed entries are in memory until applied").clone();
-            let payload = self.apply_one(&entry)?;
+            let ControlFlow::Continue(payload) = self.apply_one(&entry, &mut deletes)? else { break };
             self.applied = entry.index;
             self.applied_term = entry.term;
             if let Some(revision) = entry.mark.revision() {
@@ -65,17 +69,17 @@ impl Replica {
         Ok(())
     }
 
-    fn apply_one(&mut self, entry: &Entry) -> Result<Option<Payload>, ApplyError> {
+    /// What the entry was; a break when there is more of it to do.
+    fn apply_one(&mut self, entry: &Entry, deletes: &mut u32) -> Result<ControlFlow<(), Option<Payload>>, ApplyError> {
         let payload = Payload::decode(&entry.payload).map_err(|_| ApplyError::Malformed(entry.index))?;
         match (&payload, &mut self.machine) {
             (Payload::Kv(record), Machine::Keys(mvcc)) => {
                 let revision = entry.mark.revision().ok_or(ApplyError::Malformed(entry.index))?;
                 let effects = kv::decode(record).map_err(|_| ApplyError::Malformed(entry.index))?;
-                let mut events = Vec::new();
-                while apply::apply(mvcc, revision, &effects, EventsWanted::No, Budget::UNLIMITED, &mut events)?
-                    == apply::Applied::Part
-                {}
-                return Ok(None);
+                return Ok(match apply::apply(mvcc, revision, &effects, EventsWanted::No, deletes, &mut Vec::new())? {
+                    apply::Applied::Part => ControlFlow::Break(()),
+                    apply::Applied::Whole => ControlFlow::Continue(None),
+                });
             }
             (Payload::Barrier { .. }, _) => {}
             (Payload::Compaction(revision), machine) => {
@@ -89,6 +93,6 @@ impl Replica {
                 return Err(ApplyError::Malformed(entry.index));
             }
         }
-        Ok(Some(payload))
+        Ok(ControlFlow::Continue(Some(payload)))
     }
 }

@@ -220,6 +220,9 @@ fn effect_item(effect: &Effect, values: bool) -> Item {
             let item = if let Span::Between(_, end) = span { item.bytes("to", end) } else { item };
             item.number("operation", *operation)
         }
+        Effect::DeleteAttached { operation, lease } => {
+            Item::new("delete_attached").signed("lease", lease.get()).number("operation", *operation)
+        }
     }
 }
 

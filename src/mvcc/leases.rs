@@ -20,20 +20,6 @@ pub struct Attached {
 }
 
 impl View<'_> {
-    /// All keys whose newest version is attached to `lease`, in ascending order.
-    pub fn all_attached(&self, lease: LeaseId) -> Result<Vec<Bytes>, Fault> {
-        let mut keys = Vec::new();
-        let mut resume: Option<Bytes> = None;
-        loop {
-            let slice = self.attached(lease, resume.as_deref(), Budget::UNLIMITED)?;
-            keys.extend(slice.keys);
-            match slice.resume {
-                None => return Ok(keys),
-                next => resume = next,
-            }
-        }
-    }
-
     /// The keys whose newest version is attached to `lease`, from `resume` on (None: from the start).
     ///
     /// A fault is returned only if nothing could be read; install, and ask again.

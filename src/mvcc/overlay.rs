@@ -96,9 +96,13 @@ impl Overlay {
         }
     }
 
-    /// Forgets every change up to and including those of `revision`, which are applied.
-    pub fn remove_applied(&mut self, revision: Revision) {
-        while self.order.front().is_some_and(|(change, _)| change.revision <= revision) {
+    /// Forgets changes up to and including those of `revision`, which are applied: up to `most` of them, the oldest first. What stays is
+    /// as it is in the store.
+    pub fn remove_applied(&mut self, revision: Revision, most: usize) {
+        for _ in 0..most {
+            if !self.has_up_to(revision) {
+                return;
+            }
             let (change, key) = self.order.pop_front().expect("there is a front");
             let versions = self.keys.get_mut(&key).expect("what is in the order is in the keys");
             let version = match versions.older.pop_front() {
@@ -132,6 +136,11 @@ impl Overlay {
         self.added
     }
 
+    /// Whether it holds a change up to and including those of `revision`.
+    pub fn has_up_to(&self, revision: Revision) -> bool {
+        self.order.front().is_some_and(|(change, _)| change.revision <= revision)
+    }
+
     /// Whether nothing waits to be applied.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
@@ -145,6 +154,13 @@ impl Overlay {
     /// About how much memory it holds, the values' included.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The same, less the entries of its oldest revision: however many keys that deletes, it is what is applied next.
+    pub fn bytes_behind_oldest(&self) -> usize {
+        let Some((oldest, _)) = self.order.front() else { return 0 };
+        let entries = self.order.partition_point(|(change, _)| change.revision == oldest.revision);
+        self.bytes.saturating_sub(entries * ENTRY_BYTES)
     }
 
     /// The newest version of `key` that `at` sees: None when there is none in here, Some(None) for a tombstone.
@@ -223,13 +239,16 @@ mod tests {
         overlay.put(key.clone(), change(2, 0), put(0));
         overlay.tombstone(key.clone(), change(3, 4));
         overlay.put(key.clone(), change(3, 5), put(0));
+        assert_eq!(overlay.bytes() - overlay.bytes_behind_oldest(), ENTRY_BYTES);
+        overlay.remove_applied(Revision(3), 0);
+        assert_eq!(overlay.len(), 3);
         assert_eq!(overlay.seen(b"k", At::before(Revision(2))), None);
         assert_eq!(overlay.seen(b"k", At::end_of(Revision(2))).unwrap().unwrap().mod_revision, Revision(2));
         assert_eq!(overlay.seen(b"k", At { revision: Revision(3), operation_bound: 5 }), Some(None));
         assert_eq!(overlay.seen(b"k", At::LATEST).unwrap().unwrap().operation, 5);
-        overlay.remove_applied(Revision(2));
+        overlay.remove_applied(Revision(2), usize::MAX);
         assert_eq!(overlay.seen(b"k", At::end_of(Revision(2))), None);
-        overlay.remove_applied(Revision(3));
+        overlay.remove_applied(Revision(3), usize::MAX);
         assert!(overlay.is_empty() && overlay.bytes() == 0 && overlay.seen(b"k", At::LATEST).is_none());
     }
 
@@ -243,11 +262,11 @@ mod tests {
         let attached = |overlay: &Overlay, lease| overlay.attached(LeaseId(lease), Bytes::new()).count();
         assert_eq!((attached(&overlay, 7), attached(&overlay, 8)), (1, 1));
         assert_eq!(overlay.lease_of(b"k"), Some(LeaseId(8)));
-        overlay.remove_applied(Revision(2));
+        overlay.remove_applied(Revision(2), usize::MAX);
         assert_eq!(attached(&overlay, 7), 1);
-        overlay.remove_applied(Revision(3));
+        overlay.remove_applied(Revision(3), usize::MAX);
         assert_eq!((attached(&overlay, 7), attached(&overlay, 8)), (0, 1));
-        overlay.remove_applied(Revision(4));
+        overlay.remove_applied(Revision(4), usize::MAX);
         assert_eq!(attached(&overlay, 8), 0);
     }
 

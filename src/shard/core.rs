@@ -103,6 +103,8 @@ pub struct Shard {
     pub(super) walking: Option<Walker>,
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Awaited>,
+    /// Walks that have done a slice, and do the next one in the next round: other work comes in between.
+    pub(super) sliced: Vec<Waiting>,
     /// Reads that wait for applying.
     pub(super) after_apply: Vec<(Ticket, Read)>,
     /// The compaction that is being sliced.
@@ -165,7 +167,7 @@ pub(super) struct Awaited {
     pub(super) work: Vec<Waiting>,
 }
 
-/// What goes on when a page is there.
+/// What goes on when a page is there, or its next turn has come.
 pub(super) enum Waiting {
     Write(QueuedWrite),
     Read {
@@ -318,6 +320,7 @@ impl Core {
         self.now = now;
         self.board.count_loop(self.id);
         self.tick_chief(effects);
+        self.walk_on(effects);
         self.commit_stable();
         for place in 0..self.shards.len() {
             self.append_ready(place);
@@ -427,6 +430,7 @@ impl Shard {
             queue: VecDeque::new(),
             walking: None,
             waiting: HashMap::new(),
+            sliced: Vec::new(),
             after_apply: Vec::new(),
             slicing: None,
             barrier: None,

@@ -268,8 +268,8 @@ pub enum HoldPurpose {
 pub enum Facts {
     /// The outcomes of all compares on its keys.
     Outcomes(Vec<Option<Outcome>>),
-    /// The keys attached to each lease, in key order.
-    Attached(Vec<Vec<Bytes>>),
+    /// Whether keys are attached to each lease.
+    Attached(Vec<bool>),
 }
 
 /// What a held shard makes of its part of a txn along the path decided.

@@ -20,7 +20,8 @@ pub(super) struct Held {
     pub(super) id: HoldId,
     term: Term,
     purpose: Arc<HoldPurpose>,
-    facts: Facts,
+    /// For a revocation: the keys attached to each lease, in key order.
+    attached: Vec<Vec<Bytes>>,
     /// The part along the path, once it is evaluated.
     part: Option<Part>,
     /// Whether the part was evaluated with the previous values of its events.
@@ -64,40 +65,37 @@ impl Core {
                 }
                 shard.wait_for(fault, Waiting::Hold { id, term, purpose, memo }, effects);
             }
-            Err(Stop::Slice | Stop::Refused { .. }) => unreachable!("slices are gone through, and compares refuse nothing"),
-            Ok(facts) => {
+            Err(Stop::Slice) => {
+                let shard = &mut self.shards[place];
+                shard.walking.get_or_insert(Walker::Hold(id));
+                shard.sliced.push(Waiting::Hold { id, term, purpose, memo });
+            }
+            Err(Stop::Refused { .. }) => unreachable!("compares refuse nothing"),
+            Ok((facts, attached)) => {
                 let shard = &mut self.shards[place];
                 assert!(shard.held.is_none(), "the coordinator holds a group once at a time");
                 shard.walking.take_if(|walker| *walker == Walker::Hold(id));
-                shard.held = Some(Held {
-                    id,
-                    term,
-                    purpose,
-                    facts: facts.clone(),
-                    part: None,
-                    with_prev: false,
-                    told: false,
-                    promised: 0,
-                });
+                shard.held = Some(Held { id, term, purpose, attached, part: None, with_prev: false, told: false, promised: 0 });
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Held { id, group, facts }));
             }
         }
     }
 
-    fn facts(&self, place: usize, reign: &Reign, purpose: &HoldPurpose, memo: &mut Memo) -> Result<Facts, Stop> {
-        match purpose {
-            HoldPurpose::Txn(txn) => loop {
-                match self.with_basis(place, reign, false, |basis| evaluate::compare_all(basis, txn, memo)) {
-                    Err(Stop::Slice) => {}
-                    outcomes => return outcomes.map(Facts::Outcomes),
-                }
-            },
+    /// What the hold tells, and for a revocation the keys that it is about.
+    fn facts(
+        &self,
+        place: usize,
+        reign: &Reign,
+        purpose: &HoldPurpose,
+        memo: &mut Memo,
+    ) -> Result<(Facts, Vec<Vec<Bytes>>), Stop> {
+        self.with_basis(place, reign, false, |basis| match purpose {
+            HoldPurpose::Txn(txn) => Ok((Facts::Outcomes(evaluate::compare_all(basis, txn, memo)?), Vec::new())),
             HoldPurpose::Revoke(leases) => {
-                let view = self.shards[place].view();
-                let attached = leases.iter().map(|&lease| Ok(view.all_attached(lease)?));
-                Ok(Facts::Attached(attached.collect::<Result<Vec<Vec<Bytes>>, Stop>>()?))
+                let attached = evaluate::attached(basis, leases, memo)?;
+                Ok((Facts::Attached(attached.iter().map(|keys| !keys.is_empty()).collect()), attached))
             }
-        }
+        })
     }
 
     /// The path of the txn is decided: the group's own operations are evaluated along it.
@@ -116,14 +114,8 @@ impl Core {
         let purpose = held.purpose.clone();
         let HoldPurpose::Txn(txn) = &*purpose else { unreachable!("a revocation has no path") };
         let with_prev = self.board.previous_values_watches() > 0;
-        let outcome = loop {
-            match self.with_basis(place, &reign, with_prev, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
-                Err(Stop::Slice) => {}
-                outcome => break outcome,
-            }
-        };
-        let part = match outcome {
-            Err(Stop::Slice) => unreachable!("slices have been gone through"),
+        let part = match self.with_basis(place, &reign, with_prev, |basis| evaluate::part(basis, txn, &path, &mut memo)) {
+            Err(Stop::Slice) => return self.shards[place].sliced.push(Waiting::Part { id, path, memo }),
             Err(Stop::Fault(fault)) => {
                 return self.shards[place].wait_for(fault, Waiting::Part { id, path, memo }, effects);
             }
@@ -167,16 +159,16 @@ impl Core {
         let Some(held) = shard.held.as_mut().filter(|held| held.id == id) else { return };
         let with_prev = held.with_prev;
         let revision = mark.revision().expect("a part has a revision");
-        let (changes, touched, answers) = match (decision, &held.facts) {
+        let (changes, touched, answers) = match (decision, &*held.purpose) {
             (Decision::Txn(operations), _) => {
                 let part = held.part.take().expect("a part is evaluated before it is committed");
                 finish(part, operations)
             }
-            (Decision::Revoke { place }, Facts::Attached(keys)) => {
-                let (changes, touched) = apply::delete_attached(&keys[*place]);
+            (Decision::Revoke { place }, HoldPurpose::Revoke(leases)) => {
+                let (changes, touched) = apply::revoke(leases[*place], std::mem::take(&mut held.attached[*place]));
                 (changes, touched, Vec::new())
             }
-            (Decision::Revoke { .. }, Facts::Outcomes(_)) => unreachable!("the decision answers what the group was held for"),
+            (Decision::Revoke { .. }, HoldPurpose::Txn(_)) => unreachable!("the decision answers what the group was held for"),
         };
         // The previous values of a revocation's keys are read by the hubs when they are wanted.
         let with_prev = with_prev && matches!(decision, Decision::Txn(_));

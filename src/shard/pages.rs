@@ -1,6 +1,8 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
-use crate::base::limits::{APPLY_AHEAD_READS, APPLY_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY};
+use crate::base::limits::{
+    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY,
+};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
 use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Machine, Replica};
 use crate::mvcc::{Budget, Compacted, Compaction};
@@ -23,17 +25,31 @@ impl Core {
             return effects.push(Effect::Fatal(format!("page file {} is damaged: {damage}", file_name(group))));
         }
         for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default().work {
-            match waiting {
-                Waiting::Write(write) => self.write_again(place, write, effects),
-                Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
-                Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
-                Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
-                Waiting::Nobody => {}
-                Waiting::Apply => self.shards[place].apply_waits = false,
-                Waiting::Ahead(index) => self.shards[place].look_again(index, effects),
-                Waiting::Slice => self.shards[place].slice_waits -= 1,
-                Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
+            self.go_on(place, waiting, effects);
+        }
+    }
+
+    /// Walks that have done a slice do the next one.
+    pub(super) fn walk_on(&mut self, effects: &mut Vec<Effect>) {
+        for place in 0..self.shards.len() {
+            for waiting in std::mem::take(&mut self.shards[place].sliced) {
+                self.go_on(place, waiting, effects);
             }
+        }
+    }
+
+    fn go_on(&mut self, place: usize, waiting: Waiting, effects: &mut Vec<Effect>) {
+        let group = self.shards[place].id();
+        match waiting {
+            Waiting::Write(write) => self.write_again(place, write, effects),
+            Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
+            Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
+            Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
+            Waiting::Nobody => {}
+            Waiting::Apply => self.shards[place].apply_waits = false,
+            Waiting::Ahead(index) => self.shards[place].look_again(index, effects),
+            Waiting::Slice => self.shards[place].slice_waits -= 1,
+            Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
         }
     }
 
@@ -41,7 +57,7 @@ impl Core {
     pub(super) fn apply(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let shard = &mut self.shards[place];
         if shard.apply_waits || shard.replica.is_applied() {
-            return;
+            return shard.forget_applied();
         }
         let mut applied: Vec<Applied> = Vec::new();
         let (policy, unlimited) = (self.layout.checkpoints, shard.disk_full);
@@ -52,7 +68,7 @@ impl Core {
             }
         });
         let group = shard.id();
-        shard.overlay.remove_applied(shard.replica.applied_revision());
+        shard.forget_applied();
         self.board.publish_applied(group, shard.replica.applied());
         match outcome {
             Ok(()) => {}
@@ -195,14 +211,15 @@ impl Core {
         }
     }
 
-    /// Whether slices or defragmentation have more to do at once.
+    /// Whether walks, applying, slices or defragmentation have more to do at once.
     pub fn has_background_work(&self) -> bool {
         let policy = self.layout.checkpoints;
         self.shards.iter().any(|s| {
             let slicing = s.slices(&policy) && self.board.lowest_read() >= s.replica.floor();
             let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
             let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
-            slicing || applying || defragmenting
+            let forgetting = s.overlay.has_up_to(s.replica.applied_revision());
+            slicing || applying || defragmenting || forgetting || !s.sliced.is_empty()
         })
     }
 
@@ -253,6 +270,11 @@ impl Shard {
     /// Whether what makes pages dirty waits for the checkpoint under way. Not on a full disk, where that may take for ever.
     fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
         !self.disk_full && self.replica.is_held_up(policy)
+    }
+
+    /// What is applied is read from the store; it leaves the overlay, a bounded number of changes at a time.
+    fn forget_applied(&mut self) {
+        self.overlay.remove_applied(self.replica.applied_revision(), FORGET_BATCH_MAX);
     }
 
     /// While applying waits for a page, those that the entries behind will want are read as well.

@@ -63,8 +63,8 @@ impl Core {
             found |= write.ticket == ticket;
             write.ticket != ticket
         });
-        for awaited in shard.waiting.values_mut() {
-            awaited.work.retain(|w| {
+        for work in shard.waiting.values_mut().map(|awaited| &mut awaited.work).chain([&mut shard.sliced]) {
+            work.retain(|w| {
                 let it = match w {
                     Waiting::Write(write) => write.ticket == ticket,
                     Waiting::Read { ticket: t, .. } => *t == ticket,

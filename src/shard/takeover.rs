@@ -47,8 +47,8 @@ impl Core {
             shard.walking = None;
             unanswered.extend(shard.in_flight.drain(..).filter_map(|f| Some((f.answer?.0, Refusal::LeaderChanged))));
             unanswered.extend(shard.queue.drain(..).map(|w| (w.ticket, Refusal::NotLeader)));
-            for awaited in shard.waiting.values_mut() {
-                awaited.work.retain_mut(|w| match w {
+            for work in shard.waiting.values_mut().map(|awaited| &mut awaited.work).chain([&mut shard.sliced]) {
+                work.retain_mut(|w| match w {
                     Waiting::Write(write) => {
                         unanswered.push((write.ticket, Refusal::NotLeader));
                         false

@@ -35,10 +35,11 @@ impl Core {
     /// applied.
     fn must_wait(&self, place: usize) -> bool {
         let shard = &self.shards[place];
-        shard.is_taken() || shard.overlay.bytes() as u64 >= self.layout.checkpoints.unapplied_bytes_max()
+        let most = self.layout.checkpoints.unapplied_bytes_max();
+        shard.is_taken() || shard.overlay.bytes() as u64 >= most && shard.overlay.bytes_behind_oldest() as u64 >= most
     }
 
-    /// The page that a write waited for is there.
+    /// The page that a write waited for is there, or its walk's turn has come.
     pub(super) fn write_again(&mut self, place: usize, write: QueuedWrite, effects: &mut Vec<Effect>) {
         let walked = self.shards[place].walking.take_if(|walker| *walker == Walker::Write(write.ticket)).is_some();
         match (self.must_wait(place), walked) {
@@ -64,21 +65,20 @@ impl Core {
             Err(refusal) => return self.refuse(&write, refusal, effects),
         };
         let with_prev = *write.with_prev.get_or_insert(self.board.previous_values_watches() > 0);
-        let outcome = loop {
-            let mut memo = std::mem::take(&mut write.memo);
-            let outcome = self.with_basis(place, &reign, with_prev, |basis| match &write.write {
-                Write::Put(put) => evaluate::put(basis, put),
-                Write::Delete(delete) => evaluate::delete_range(basis, delete, &mut memo),
-                Write::Txn(txn) => evaluate::txn(basis, txn, &mut memo),
-            });
-            write.memo = memo;
-            // A range delete of many keys is found in slices; nothing else is evaluated in this group meanwhile.
-            if !matches!(outcome, Err(Stop::Slice)) {
-                break outcome;
-            }
-        };
+        let mut memo = std::mem::take(&mut write.memo);
+        let outcome = self.with_basis(place, &reign, with_prev, |basis| match &write.write {
+            Write::Put(put) => evaluate::put(basis, put),
+            Write::Delete(delete) => evaluate::delete_range(basis, delete, &mut memo),
+            Write::Txn(txn) => evaluate::txn(basis, txn, &mut memo),
+        });
+        write.memo = memo;
         match outcome {
-            Err(Stop::Slice) => unreachable!("slices have been gone through"),
+            // A range delete of many keys finds them in slices; nothing else is evaluated in this group meanwhile.
+            Err(Stop::Slice) => {
+                let shard = &mut self.shards[place];
+                shard.walking = Some(Walker::Write(write.ticket));
+                shard.sliced.push(Waiting::Write(write));
+            }
             Err(Stop::Fault(fault)) => {
                 let shard = &mut self.shards[place];
                 if write.memo.is_begun() {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::base::Revision;
 use crate::base::limits::APPLY_DELETES_BATCH;
+use crate::base::{LeaseId, Revision};
 use crate::mvcc::{Applying, At, Budget, Change, Event, Mvcc, Overlay, OverlayPut, PutFields, RangeQuery, Span, View};
 use crate::pages::Fault;
 use crate::proto::mvccpb::KeyValue;
@@ -36,17 +36,17 @@ pub enum EventsWanted {
 /// Applies the effects of `revision` to the store. On a fault: install, and call again with the same effects; likewise after a part.
 ///
 /// What has been done is remembered in the store and not done again. `events` gets, in order, the events of what this call has done.
-/// `budget.visits` bounds, about, what range deletes do in one call.
+/// `visits` bounds, about, what deletes of many keys do in one call, and is lowered by it.
 pub fn apply(
     mvcc: &mut Mvcc,
     revision: Revision,
     effects: &[Effect],
     wanted: EventsWanted,
-    budget: Budget,
+    visits: &mut u32,
     events: &mut Vec<Event>,
 ) -> Result<Applied, Fault> {
     let mut applying = mvcc.begin(revision);
-    let mut run = Run { mvcc, wanted, events, visits_left: budget.visits.max(1) };
+    let mut run = Run { mvcc, wanted, events, visits_left: visits };
     while let Some(effect) = effects.get(applying.effects) {
         match run.effect(&mut applying, effect) {
             Ok(Applied::Whole) => {
@@ -70,7 +70,7 @@ struct Run<'a> {
     mvcc: &'a mut Mvcc,
     wanted: EventsWanted,
     events: &'a mut Vec<Event>,
-    visits_left: u32,
+    visits_left: &'a mut u32,
 }
 
 impl Run<'_> {
@@ -93,6 +93,7 @@ impl Run<'_> {
             }
             Effect::Delete { key, .. } => self.tombstone(key, change)?,
             Effect::DeleteRange { span, .. } => return self.delete_range(applying, change, span),
+            Effect::DeleteAttached { lease, .. } => return self.delete_attached(applying, change, *lease),
         }
         Ok(Applied::Whole)
     }
@@ -110,23 +111,48 @@ impl Run<'_> {
     /// below the revision, and what the revision has done before; tombstones of the operation itself are not seen.
     fn delete_range(&mut self, applying: &mut Applying, change: Change, span: &Span) -> Result<Applied, Fault> {
         let query = RangeQuery { span: span.clone(), limit: APPLY_DELETES_BATCH, keys_only: true, filters: Default::default() };
-        while self.visits_left > 0 {
-            let budget = Budget { visits: self.visits_left, ..Budget::UNLIMITED };
+        while *self.visits_left > 0 {
+            let budget = Budget { visits: *self.visits_left, ..Budget::UNLIMITED };
             let view = View { mvcc: self.mvcc, overlay: &NO_OVERLAY };
             let found = view.range(At::before_change(change), &query, applying.resume.as_deref(), budget)?;
-            self.visits_left = self.visits_left.saturating_sub(1 + found.kvs.len() as u32);
-            for KeyValue { key, .. } in found.kvs {
-                if let Err(fault) = self.tombstone(&key, change) {
-                    applying.resume = Some(key);
-                    return Err(fault);
-                }
-            }
-            match found.resume {
-                None => return Ok(Applied::Whole),
-                resume => applying.resume = resume,
+            let keys = found.kvs.into_iter().map(|kv| kv.key).collect();
+            if self.tombstones(applying, change, keys, found.resume)? == Applied::Whole {
+                return Ok(Applied::Whole);
             }
         }
         Ok(Applied::Part)
+    }
+
+    /// The same for the keys attached to a lease: nothing else changes in the revision of its end, so the store has them as they are.
+    fn delete_attached(&mut self, applying: &mut Applying, change: Change, lease: LeaseId) -> Result<Applied, Fault> {
+        while *self.visits_left > 0 {
+            let budget = Budget { visits: (*self.visits_left).min(APPLY_DELETES_BATCH as u32), ..Budget::UNLIMITED };
+            let view = View { mvcc: self.mvcc, overlay: &NO_OVERLAY };
+            let found = view.attached(lease, applying.resume.as_deref(), budget)?;
+            if self.tombstones(applying, change, found.keys, found.resume)? == Applied::Whole {
+                return Ok(Applied::Whole);
+            }
+        }
+        Ok(Applied::Part)
+    }
+
+    /// Deletes one batch; `next` is where the one behind it begins.
+    fn tombstones(
+        &mut self,
+        applying: &mut Applying,
+        change: Change,
+        keys: Vec<Bytes>,
+        next: Option<Bytes>,
+    ) -> Result<Applied, Fault> {
+        *self.visits_left = self.visits_left.saturating_sub(1 + keys.len() as u32);
+        for key in keys {
+            if let Err(fault) = self.tombstone(&key, change) {
+                applying.resume = Some(key);
+                return Err(fault);
+            }
+        }
+        applying.resume = next;
+        Ok(if applying.resume.is_none() { Applied::Whole } else { Applied::Part })
     }
 
     fn prev(&self, key: &[u8], revision: Revision) -> Result<Option<KeyValue>, Fault> {
@@ -163,10 +189,12 @@ pub struct Touched {
 }
 
 /// What a revocation makes of the keys attached to the lease, in key order: one operation deletes them all.
-pub fn delete_attached(keys: &[Bytes]) -> (Vec<Effect>, Vec<Touched>) {
-    let effects = keys.iter().map(|key| Effect::Delete { operation: 0, key: key.clone() }).collect();
-    let touched = keys.iter().enumerate().map(|(effect, key)| Touched { operation: 0, key: key.clone(), effect, prev: None });
-    (effects, touched.collect())
+pub fn revoke(lease: LeaseId, keys: Vec<Bytes>) -> (Vec<Effect>, Vec<Touched>) {
+    if keys.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let touched = keys.into_iter().map(|key| Touched { operation: 0, key, effect: 0, prev: None });
+    (vec![Effect::DeleteAttached { operation: 0, lease }], touched.collect())
 }
 
 /// Enters a revision into the overlay, at the leader, once the revision is taken. `effects` are those decoded from the entry's
@@ -181,7 +209,7 @@ pub fn enter(overlay: &mut Overlay, revision: Revision, effects: &[Effect], touc
                 overlay.put(key.clone(), change, put);
             }
             Effect::Delete { key, .. } => overlay.tombstone(key.clone(), change),
-            Effect::DeleteRange { .. } => overlay.tombstone(touched.key.clone(), change),
+            Effect::DeleteRange { .. } | Effect::DeleteAttached { .. } => overlay.tombstone(touched.key.clone(), change),
         }
     }
 }
@@ -197,7 +225,9 @@ pub fn events(revision: Revision, effects: &[Effect], touched: Vec<Touched>) -> 
                 let prev = touched.prev.filter(|_| create_revision != revision);
                 Event::put(change, message(key, value, change, &fields), prev)
             }
-            Effect::Delete { .. } | Effect::DeleteRange { .. } => Event::tombstone(change, touched.key, touched.prev),
+            Effect::Delete { .. } | Effect::DeleteRange { .. } | Effect::DeleteAttached { .. } => {
+                Event::tombstone(change, touched.key, touched.prev)
+            }
         }
     };
     touched.into_iter().map(event).collect()

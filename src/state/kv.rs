@@ -8,10 +8,12 @@
 //!   delete                -
 //!   delete [key, end)     end string
 //!   delete from key on    -
+//!   delete attached       lease varint; without key
 //! ```
 //!
 //! The revision itself is in the entry's mark. A put that creates its key does not name it again: an entry is written before its
-//! revision is known. Effects stand in the order of their operation numbers; those of one range delete share a number.
+//! revision is known. Effects stand in the order of their operation numbers; those of one range delete share a
+//! number.
 
 use bytes::Bytes;
 
@@ -24,6 +26,7 @@ const PUT_CREATED_BEFORE: u8 = 2;
 const DELETE: u8 = 3;
 const DELETE_BETWEEN: u8 = 4;
 const DELETE_FROM: u8 = 5;
+const DELETE_ATTACHED: u8 = 6;
 /// The most that an effect takes beside its byte strings: a kind and six varints.
 pub(super) const EFFECT_OVERHEAD_BYTES: usize = 61;
 
@@ -47,7 +50,7 @@ pub enum Effect {
     },
     /// Deletes a key that lives.
     Delete {
-        /// How many changes of the revision come before it. Deletes that share it are ordered by key (a lease's keys).
+        /// How many changes of the revision come before it.
         operation: u32,
         /// The key.
         key: Bytes,
@@ -59,15 +62,23 @@ pub enum Effect {
         /// The span; never a single key.
         span: Span,
     },
+    /// Deletes every key that is attached to a lease when the operation's turn comes.
+    DeleteAttached {
+        /// How many changes of the revision come before it.
+        operation: u32,
+        /// The lease.
+        lease: LeaseId,
+    },
 }
 
 impl Effect {
     /// How many changes of its revision come before it.
     pub fn operation(&self) -> u32 {
         match self {
-            Effect::Put { operation, .. } | Effect::Delete { operation, .. } | Effect::DeleteRange { operation, .. } => {
-                *operation
-            }
+            Effect::Put { operation, .. }
+            | Effect::Delete { operation, .. }
+            | Effect::DeleteRange { operation, .. }
+            | Effect::DeleteAttached { operation, .. } => *operation,
         }
     }
 
@@ -77,6 +88,7 @@ impl Effect {
                 Effect::Put { key, value, .. } => key.len() + value.len(),
                 Effect::Delete { key, .. } => key.len(),
                 Effect::DeleteRange { span, .. } => span.bytes(),
+                Effect::DeleteAttached { .. } => 0,
             }
     }
 
@@ -104,12 +116,20 @@ impl Effect {
             }
             Effect::DeleteRange { operation, span: Span::From(first) } => open(DELETE_FROM, *operation, first),
             Effect::DeleteRange { span: Span::Key(_), .. } => unreachable!("a single key is deleted by Delete"),
+            Effect::DeleteAttached { operation, lease } => {
+                out.push(DELETE_ATTACHED);
+                put_varint(out, u64::from(*operation));
+                put_varint(out, lease.get() as u64);
+            }
         }
     }
 
     fn decode(payload: &Bytes, reader: &mut Reader<'_>) -> Result<Effect, Malformed> {
         let kind = reader.u8()?;
         let operation = u32::try_from(reader.varint()?).map_err(|_| Malformed)?;
+        if kind == DELETE_ATTACHED {
+            return Ok(Effect::DeleteAttached { operation, lease: LeaseId(reader.varint()? as i64) });
+        }
         let key = payload.slice_ref(reader.string()?);
         match kind {
             PUT_CREATED_NOW | PUT_CREATED_BEFORE => {
@@ -198,6 +218,7 @@ mod tests {
             Effect::Delete { operation: 2, key: bytes(b"y") },
             Effect::DeleteRange { operation: 4, span: Span::Between(bytes(b"a"), bytes(b"b")) },
             Effect::DeleteRange { operation: u32::MAX, span: Span::From(bytes(b"")) },
+            Effect::DeleteAttached { operation: u32::MAX, lease: LeaseId(i64::MIN) },
         ]
     }
 

@@ -81,6 +81,8 @@ pub(super) struct MemoWalk {
     pub(super) progress: Progress,
     /// For a delete: the keys found.
     pub(super) found: Vec<KeyValue>,
+    /// For a lease's end: the keys attached to it.
+    keys: Vec<Bytes>,
     /// For a compare: what it came to so far.
     pub(super) outcome: Outcome,
 }
@@ -125,7 +127,12 @@ impl Memo {
     /// The call's next walk over a range.
     pub(super) fn walk(&mut self) -> &mut MemoWalk {
         if self.next == self.walks.len() {
-            self.walks.push(MemoWalk { progress: Progress::Unbegun, found: Vec::new(), outcome: Outcome::Empty });
+            self.walks.push(MemoWalk {
+                progress: Progress::Unbegun,
+                found: Vec::new(),
+                keys: Vec::new(),
+                outcome: Outcome::Empty,
+            });
         }
         self.next += 1;
         &mut self.walks[self.next - 1]
@@ -145,4 +152,21 @@ impl Memo {
             _ => Err(Stop::Slice),
         }
     }
+}
+
+/// The keys attached to each of `leases`, in key order.
+pub fn attached(basis: &Basis<'_>, leases: &[LeaseId], memo: &mut Memo) -> Result<Vec<Vec<Bytes>>, Stop> {
+    memo.begin(basis);
+    for &lease in leases {
+        let walk = memo.walk();
+        if walk.progress != Progress::Whole {
+            let slice = basis.view.attached(lease, walk.progress.resume(), basis.budget)?;
+            walk.keys.extend(slice.keys);
+            walk.progress = Progress::after(slice.resume);
+        }
+        if walk.progress != Progress::Whole {
+            return Err(Stop::Slice);
+        }
+    }
+    Ok(memo.walks.drain(..).map(|walk| walk.keys).collect())
 }

@@ -23,7 +23,7 @@ mod path;
 mod single;
 
 pub use answer::{Answer, Answers, BEFORE_REVISION, OpAnswer, Pending, THIS_REVISION, TxnAnswer};
-pub use basis::{Basis, Memo, Refusal, Stop};
+pub use basis::{Basis, Memo, Refusal, Stop, attached};
 pub use compare::{Outcome, combine, compare_all};
 pub use part::{Finished, Part, part};
 pub use path::{Operations, Path, compares, decide};

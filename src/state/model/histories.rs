@@ -15,12 +15,13 @@ use super::world::{Shard, World, shard_of};
 
 impl World {
     fn step(&mut self) {
-        match self.rng.below(12) {
+        match self.rng.below(13) {
             0..=3 => self.step_put(),
             4 | 5 => self.step_delete(),
             6..=8 => self.step_txn(),
             9 => self.progress(false),
             10 => self.check_reads(),
+            11 => self.step_revoke(),
             _ if self.rng.chance(1, 6) => self.compact(),
             _ => self.check_leases(),
         }
@@ -44,6 +45,13 @@ impl World {
             let success = vec![RequestOp { request: Some(Request::RequestDeleteRange(request)) }];
             self.run_txn(TxnRequest { success, ..TxnRequest::default() });
         }
+    }
+
+    fn step_revoke(&mut self) {
+        let lease = [1, 2, 9][self.rng.below(3) as usize];
+        self.revoke(LeaseId(lease));
+        self.naive.revoke(lease);
+        assert_eq!(self.current().as_i64(), self.naive.revision);
     }
 
     fn step_txn(&mut self) {

@@ -94,6 +94,15 @@ impl Naive {
         response
     }
 
+    /// The keys of a lease go in one revision, in their order. Whether the lease itself is there is not this store's.
+    pub fn revoke(&mut self, lease: i64) {
+        let attached = self.state(i64::MAX).into_values().filter(|kv| kv.lease == lease);
+        let keys: Vec<Bytes> = attached.map(|kv| kv.key).collect();
+        let mut run = Run { naive: self, changes: 0 };
+        keys.into_iter().for_each(|key| run.change(key, None));
+        run.end();
+    }
+
     /// The answer, the header's revision in it.
     pub fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
         let path = self.path(request);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::base::limits::PAGE_BYTES;
-use crate::base::{AlignedBuffer, Prng, Revision};
+use crate::base::{AlignedBuffer, LeaseId, Prng, Revision};
 use crate::mvcc::{At, Budget, Compacted, Compaction, Event, Filters, Mvcc, Overlay, RangeQuery, Span, View};
 use crate::pages::{Fault, Options, PageWrite, Store};
 use crate::proto::etcdserverpb::response_op::Response;
@@ -13,7 +13,8 @@ use crate::proto::etcdserverpb::{Compare, RangeResponse, ResponseHeader, TxnRequ
 use crate::proto::mvccpb::KeyValue;
 use crate::state::apply::{self, Applied, EventsWanted, Touched};
 use crate::state::evaluate::{
-    Answer, Answers, Basis, Evaluated, Memo, Operations, Refusal, Stop, TxnAnswer, combine, compare_all, compares, decide, part,
+    Answer, Answers, Basis, Evaluated, Memo, Operations, Refusal, Stop, TxnAnswer, attached, combine, compare_all, compares,
+    decide, part,
 };
 use crate::state::kv::{self, Effect};
 
@@ -88,7 +89,9 @@ impl Replica {
     pub(super) fn apply(&mut self, revision: Revision, payload: &Bytes, wanted: EventsWanted, budget: Budget) -> Vec<Event> {
         let effects = kv::decode(payload).expect("it was encoded");
         let mut events = Vec::new();
-        while self.run(|mvcc| apply::apply(mvcc, revision, &effects, wanted, budget, &mut events)) == Applied::Part {}
+        while self.run(|mvcc| apply::apply(mvcc, revision, &effects, wanted, &mut { budget.visits }, &mut events))
+            == Applied::Part
+        {}
         events
     }
 }
@@ -241,6 +244,24 @@ impl World {
         }
     }
 
+    /// A lease's end, as a coordinator does it.
+    pub(super) fn revoke(&mut self, lease: LeaseId) {
+        let mut decided = Vec::new();
+        let before = self.naive.state(i64::MAX);
+        for shard in 0..self.shards.len() {
+            let keys = self.evaluate(shard, |basis, memo| attached(basis, &[lease], memo)).expect("nothing refuses it");
+            let (effects, mut touched) = apply::revoke(lease, keys.into_iter().next().expect("of one lease"));
+            // The leader leaves it to whoever wants it to read what was before.
+            touched.iter_mut().for_each(|touched| touched.prev = before.get(&touched.key).cloned());
+            if !effects.is_empty() {
+                decided.push((shard, (effects, touched)));
+            }
+        }
+        if !decided.is_empty() {
+            self.take(self.current().next(), decided);
+        }
+    }
+
     /// Logs, enters and tells what was decided.
     pub(super) fn take(&mut self, revision: Revision, decided: Vec<(usize, Decided)>) {
         for (number, (effects, touched)) in decided {
@@ -273,15 +294,17 @@ impl World {
                 let Some((revision, payload)) = shard.waiting.front().cloned() else { break };
                 let effects = kv::decode(&payload).expect("it was encoded");
                 if stop_inside {
-                    let mut call =
-                        |mvcc: &mut Mvcc| apply::apply(mvcc, revision, &effects, EventsWanted::No, budget, &mut Vec::new());
+                    let mut call = |mvcc: &mut Mvcc| {
+                        apply::apply(mvcc, revision, &effects, EventsWanted::No, &mut { budget.visits }, &mut Vec::new())
+                    };
                     if shard.leader.run(&mut call) == Applied::Part {
                         break;
                     }
                 } else {
                     shard.leader.apply(revision, &payload, EventsWanted::No, budget);
                 }
-                shard.overlay.remove_applied(revision);
+                let most = if all { usize::MAX } else { self.rng.below(20) as usize };
+                shard.overlay.remove_applied(revision, most);
                 shard.waiting.pop_front();
             }
             if self.rng.chance(1, 3) {
