@@ -101,8 +101,7 @@ pub struct RangeRead {
     pub keys_only: bool,
     /// Only count.
     pub count_only: bool,
-    /// Whether the exact number of keys in the whole range, whatever limit, filters and budget, is wanted too. A front asks it with
-    /// the first slice only (no `resume`), and takes the answer's `count` for the whole.
+    /// The exact number of keys in the whole range is wanted too, whatever limit, filters and budget; asked with the first slice only.
     pub with_count: bool,
     /// mod_revision bounds, inclusive; 0: none.
     pub mod_revisions: (i64, i64),
