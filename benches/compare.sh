@@ -253,8 +253,8 @@ load_larger() {
 }
 
 # With room for the keys, their next versions, and what is not compacted yet.
-GROWN=(--quota-backend-bytes $((20 << 30)))
-LARGER=(--cache-bytes $((256 << 20)) --quota-backend-bytes $((20 << 30)))
+GROWN=(--quota-backend-bytes 20GiB)
+LARGER=(--cache-bytes 256MiB --quota-backend-bytes 20GiB)
 
 run_round() {
     local load shards

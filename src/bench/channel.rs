@@ -171,6 +171,8 @@ fn take_message<A: Message + Default>(partial: &mut BytesMut) -> Result<Option<A
         return Err(CallError::Transport("a compressed message, which was not asked for".to_owned()));
     }
     if rest.len() < len {
+        // At once for the whole of it: a message of many megabytes is not moved again and again as it grows.
+        partial.reserve(len - rest.len());
         return Ok(None);
     }
     partial.advance(MESSAGE_PREFIX_BYTES);
