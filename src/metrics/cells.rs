@@ -1,7 +1,7 @@
 //! The cells of one core: one writer, any number of readers.
 
 use super::buckets::{Buckets, Total, add, get};
-use super::names::{CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, REQUEST};
+use super::names::{CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST};
 use super::rpc::{CODES, Rpc};
 use crate::base::limits::CLIENT_VERSIONS_MAX;
 use std::cell::RefCell;
@@ -30,6 +30,7 @@ struct Cells {
     gauges: [AtomicU64; Gauge::COUNT],
     histograms: [Buckets; Histogram::COUNT],
     requests: [[Buckets; 2]; Operation::COUNT],
+    ranges: [Buckets; 2],
     rpcs: [RpcCells; Rpc::COUNT],
     checks: [[AtomicU64; 2]; HealthCheck::COUNT],
     /// 1 + the outcome of the last run of each check; 0: it never ran.
@@ -73,6 +74,7 @@ impl Recorder {
             gauges: array(),
             histograms: array(),
             requests: array(),
+            ranges: array(),
             rpcs: array(),
             checks: array(),
             last_checks: array(),
@@ -125,6 +127,9 @@ impl Recorder {
     #[inline]
     pub fn answered(&self, operation: Operation, success: bool, took: Duration) {
         self.cells.requests[operation.place()][usize::from(success)].observe(REQUEST.scale, nanos(took));
+        if operation == Operation::Range {
+            self.cells.ranges[usize::from(success)].observe(RANGE.scale, nanos(took));
+        }
     }
 
     /// A call has begun.
@@ -224,6 +229,10 @@ impl Sums<'_> {
 
     pub(super) fn requests(&self, operation: Operation, success: bool) -> Total {
         self.total(|c| &c.requests[operation.place()][usize::from(success)])
+    }
+
+    pub(super) fn ranges(&self, success: bool) -> Total {
+        self.total(|c| &c.ranges[usize::from(success)])
     }
 
     pub(super) fn started(&self, rpc: Rpc) -> u64 {

@@ -47,6 +47,8 @@ fn histograms_have_etcds_bounds() {
     a.observe(Histogram::WalFsync, Duration::from_secs(60));
     a.observe_ttl(3600);
     a.answered(Operation::Put, true, Duration::from_micros(1500));
+    a.answered(Operation::Range, true, Duration::from_micros(150));
+    a.observe(Histogram::Defragmentation, Duration::from_millis(150));
     let text = text_of(&[&a]);
     for (series, expected) in [
         ("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"}", "1"),
@@ -55,6 +57,12 @@ fn histograms_have_etcds_bounds() {
         ("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"+Inf\"}", "3"),
         ("etcd_disk_wal_fsync_duration_seconds_sum", "60.0022"),
         ("etcd_disk_wal_fsync_duration_seconds_count", "3"),
+        ("etcd_disk_backend_defrag_duration_seconds_bucket{le=\"0.1\"}", "0"),
+        ("etcd_disk_backend_defrag_duration_seconds_bucket{le=\"0.2\"}", "1"),
+        ("etcd_disk_backend_defrag_duration_seconds_bucket{le=\"409.6\"}", "1"),
+        ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"0.0001\"}", "0"),
+        ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"0.0002\"}", "1"),
+        ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"52.4288\"}", "1"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"2048\"}", "0"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"4096\"}", "1"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"8.388608e+06\"}", "1"),

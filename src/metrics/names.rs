@@ -153,6 +153,8 @@ table! {
     ProposalsApplied = sum("etcd_server_proposals_applied_total", "Applied log entries, all groups together."),
     /// Writes that wait for a quorum.
     ProposalsPending = sum("etcd_server_proposals_pending", "Proposals that wait to be committed."),
+    /// 1 while a page file is being defragmented, else 0.
+    Defragmenting = max("etcd_disk_defrag_inflight", "1 while a page file is being defragmented, else 0."),
     /// When the last compaction ended, in Unix seconds; 0 before the first of this run.
     LastCompaction = max("etcd_debugging_mvcc_db_compaction_last", "Unix time of the end of the last compaction of this run."),
 }
@@ -194,6 +196,9 @@ table! {
     WalFsync = seconds("etcd_disk_wal_fsync_duration_seconds", 1_000_000, 14, "Durable writes of the write-ahead log."),
     /// A checkpoint, from its first write to the end of its meta page's.
     BackendCommit = seconds("etcd_disk_backend_commit_duration_seconds", 1_000_000, 14, "Checkpoints of the page stores."),
+    /// From the beginning of a defragmentation to the end of that of a core's last page file: one observation per core.
+    Defragmentation =
+        seconds("etcd_disk_backend_defrag_duration_seconds", 100_000_000, 13, "Defragmentations of a core's page files."),
     /// A Hash request.
     Hash = seconds("etcd_mvcc_hash_duration_seconds", 10_000_000, 15, "Hashes of the whole store."),
     /// A HashKV request.
@@ -209,6 +214,10 @@ pub(super) const REQUEST: HistogramRow = seconds(
     14,
     "Requests from their arrival to their answer, by operation.",
 );
+
+/// etcd's finer histogram of ranges. As every range here, they are without a round to other members.
+pub(super) const RANGE: HistogramRow =
+    seconds("etcd_server_range_duration_seconds", 100_000, 20, "Ranges, from their arrival to their answer.");
 
 table! {
     /// What is asked for, by etcd's words.

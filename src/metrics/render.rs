@@ -3,7 +3,7 @@
 use super::cells::{Reader, Sums};
 use super::family::{Family, join};
 use super::figures::{MemberFigures, ProcessFigures};
-use super::names::{Counter, Gauge, HealthCheck, Histogram, Operation, REQUEST, Type};
+use super::names::{Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST, Type};
 use super::rpc::{CODES, ROWS, Rpc};
 
 /// Writes everything: the sums over the cores, and the figures of the moment.
@@ -49,6 +49,11 @@ fn durations(families: &mut Vec<Family>, sums: &Sums) {
         }
     }
     families.extend(any.then_some(requests));
+    let mut ranges = Family::new(RANGE.name, Type::Histogram, RANGE.help);
+    let seen = [(false, "false"), (true, "true")].map(|(success, word)| (word, sums.ranges(success)));
+    let seen = seen.iter().filter(|(_, total)| total.count() > 0);
+    seen.clone().for_each(|(word, total)| ranges.histogram(RANGE.scale, &[("success", *word)], total));
+    families.extend((seen.count() > 0).then_some(ranges));
 }
 
 /// grpc-prometheus' four families, every series from the start, and etcd's count by client version.

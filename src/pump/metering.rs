@@ -29,6 +29,8 @@ pub struct Metering {
 struct Figures {
     at: Instant,
     compactions: u64,
+    /// Since when page files are being defragmented.
+    defragmenting: Option<Instant>,
     leads: bool,
     stable: Revision,
 }
@@ -226,7 +228,7 @@ impl Metering {
     pub(super) fn look(&self, now: Instant, core: Option<&mut Core>, front: Option<&Front>) {
         let mut figures = Figures { at: now, ..self.figures.get() };
         if let Some(core) = core {
-            figures.compactions = self.look_at_core(core, figures.compactions);
+            self.look_at_core(core, &mut figures);
         }
         if let Some(front) = front {
             self.look_at_front(front);
@@ -236,7 +238,7 @@ impl Metering {
         self.figures.set(figures);
     }
 
-    fn look_at_core(&self, core: &mut Core, compactions: u64) -> u64 {
+    fn look_at_core(&self, core: &mut Core, seen: &mut Figures) {
         let of = core.figures();
         for (gauge, value) in [
             (Gauge::Keys, of.keys),
@@ -246,17 +248,28 @@ impl Metering {
             (Gauge::ProposalsCommitted, of.committed),
             (Gauge::ProposalsApplied, of.applied),
             (Gauge::ProposalsPending, of.pending),
+            (Gauge::Defragmenting, of.defragmenting.min(1)),
         ] {
             self.recorder.set(gauge, value);
         }
         self.recorder.set_total(Counter::CompactedKeys, of.compacted_versions);
         self.recorder.set_total(Counter::LeasesExpired, of.leases_expired);
         self.recorder.set_total(Counter::LeaderChanges, of.leader_changes);
-        if of.compactions > compactions {
+        if of.compactions > seen.compactions {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.recorder.set(Gauge::LastCompaction, now.as_secs());
         }
-        of.compactions
+        seen.compactions = of.compactions;
+        match of.defragmenting {
+            0 => {
+                if let Some(since) = seen.defragmenting.take() {
+                    self.recorder.observe(Histogram::Defragmentation, seen.at.since(since));
+                }
+            }
+            _ => {
+                seen.defragmenting.get_or_insert(seen.at);
+            }
+        }
     }
 
     fn look_at_front(&self, front: &Front) {

@@ -21,6 +21,8 @@ pub struct CoreFigures {
     pub applied: u64,
     /// Writes that wait for a quorum.
     pub pending: u64,
+    /// Page files that are being defragmented.
+    pub defragmenting: u64,
     /// Versions removed by compactions, since the start.
     pub compacted_versions: u64,
     /// Leases that ran out, since the start; on core 0.
@@ -45,6 +47,7 @@ impl Core {
             figures.committed += shard.replica.raft.commit_index().get();
             figures.applied += shard.replica.applied().get();
             figures.pending += shard.in_flight.len() as u64;
+            figures.defragmenting += u64::from(shard.defragmenting.is_some());
             if let Machine::Keys(mvcc) = &shard.replica.machine {
                 figures.keys += mvcc.keys();
             }
