@@ -29,12 +29,12 @@ impl CheckpointPolicy {
     /// With so many bytes of pages dirty beside a checkpoint under way, nothing more is applied until that is on disk: they would
     /// take memory without bound where applying is faster than the disk.
     pub const fn dirty_bytes_max(&self) -> u64 {
-        self.dirty_bytes.saturating_mul(2)
+        self.dirty_bytes
     }
 
     /// With so many bytes evaluated and not applied, no further write is evaluated.
     pub const fn unapplied_bytes_max(&self) -> u64 {
-        self.dirty_bytes
+        self.dirty_bytes / 2
     }
 }
 

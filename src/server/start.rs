@@ -257,10 +257,11 @@ impl Member {
     }
 
     fn checkpoints(&self) -> CheckpointPolicy {
-        // Those of a checkpoint under way and those beside it take up to half of the cache.
-        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 8;
+        // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those beside it take
+        // half of the cache, and so bound what a restart reads again.
+        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 4;
         CheckpointPolicy {
-            dirty_bytes: dirty.clamp(1 << 20, 32 << 20),
+            dirty_bytes: dirty.clamp(1 << 20, 64 << 20),
             entries: self.config.snapshot_count,
             interval: Duration::from_secs(30),
         }
