@@ -17,7 +17,7 @@ use etcring::proto::etcdserverpb as pb;
 use etcring::proto::etcdserverpb::watch_request::RequestUnion;
 use etcring::proto::mvccpb::KeyValue;
 use etcring::reign::{Board, BoardSizes, Reign};
-use etcring::shard::messages::{Event, Previous, RangeSlice};
+use etcring::shard::messages::{Event, Previous, RangeSlice, Read};
 use etcring::shard::{Answer, Leave, Ticket, ToCore, ToFront, WriteResponse};
 
 const TERM: Term = Term(2);
@@ -59,11 +59,11 @@ impl Bench {
         CallId(self.call)
     }
 
-    /// The ticket of the only request to the core.
-    fn asked(&mut self) -> Ticket {
+    /// The only request to the core.
+    fn asked(&mut self) -> ToCore {
         self.front.take_effects(&mut self.effects);
         match self.effects.drain(..).next() {
-            Some(FrontEffect::ToCore(_, ToCore::Write { ticket, .. } | ToCore::Read { ticket, .. })) => ticket,
+            Some(FrontEffect::ToCore(_, request)) => request,
             other => panic!("a request to the core was expected, not {other:?}"),
         }
     }
@@ -81,7 +81,7 @@ impl Bench {
     fn put(&mut self, message: &Bytes) {
         let call = self.open(Method::Put);
         self.front.message(NOW, call, message.clone());
-        let ticket = self.asked();
+        let ToCore::Write { ticket, .. } = self.asked() else { panic!("a put is a write") };
         self.revision = self.revision.next();
         let answer = Answer::Write { revision: self.revision, response: WriteResponse::Put { prev: None } };
         self.answer(ticket, Leave::Stable(self.revision), answer);
@@ -90,9 +90,12 @@ impl Bench {
     fn range(&mut self, message: &Bytes, kvs: &[KeyValue]) {
         let call = self.open(Method::Range);
         self.front.message(NOW, call, message.clone());
-        let ticket = self.asked();
-        let slice = RangeSlice { kvs: kvs.to_vec(), count: kvs.len() as u64, resume: None };
-        self.answer(ticket, Leave::Now, Answer::Range(slice));
+        let ToCore::Read { ticket, read, .. } = self.asked() else { panic!("a range is a read") };
+        let answer = match read {
+            Read::Get { .. } => Answer::Got(kvs.first().cloned()),
+            _ => Answer::Range(RangeSlice { kvs: kvs.to_vec(), count: kvs.len() as u64, resume: None }),
+        };
+        self.answer(ticket, Leave::Now, answer);
     }
 
     /// Watches of everything under `prefix/`, so many on each stream.
