@@ -132,6 +132,8 @@ pub const APPLY_AHEAD_ENTRIES: u64 = 1024;
 pub const APPLY_AHEAD_CACHE_PART: usize = 4;
 /// Looks of that kind that wait for a page at one time.
 pub const APPLY_AHEAD_READS: usize = 128;
+/// Beside a checkpoint under way, pages may become dirty for so many further ones before applying waits.
+pub const CHECKPOINTS_DIRTY_AHEAD_MAX: u64 = 3;
 /// Page writes that one step of a checkpoint hands out.
 pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::base::limits::CHECKPOINT_PAGES_PER_STEP;
+use crate::base::limits::{CHECKPOINT_PAGES_PER_STEP, CHECKPOINTS_DIRTY_AHEAD_MAX};
 use crate::base::{Index, Instant};
 use crate::pages::{PageWrite, Store};
 
@@ -29,7 +29,12 @@ impl CheckpointPolicy {
     /// With so many bytes of pages dirty beside a checkpoint under way, nothing more is applied until that is on disk: they would
     /// take memory without bound where applying is faster than the disk.
     pub const fn dirty_bytes_max(&self) -> u64 {
-        self.dirty_bytes
+        CHECKPOINTS_DIRTY_AHEAD_MAX * self.dirty_bytes
+    }
+
+    /// With so many, compaction waits for that checkpoint: the rest of the room is left to writes.
+    pub const fn dirty_bytes_max_of_compaction(&self) -> u64 {
+        self.dirty_bytes / 2
     }
 
     /// With so many bytes evaluated and not applied, no further write is evaluated.

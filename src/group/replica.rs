@@ -144,6 +144,12 @@ impl Replica {
         !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().dirty_bytes() >= policy.dirty_bytes_max()
     }
 
+    /// Whether compaction must leave the room for dirty pages that there still is to writes.
+    pub fn holds_up_compaction(&self, policy: &CheckpointPolicy) -> bool {
+        let Machine::Keys(mvcc) = &self.machine else { return false };
+        !self.checkpoint.is_idle() && mvcc.store().dirty_bytes() >= policy.dirty_bytes_max_of_compaction()
+    }
+
     /// When the interval between checkpoints is over, if anything changed since the last one.
     pub fn next_checkpoint(&mut self, policy: &CheckpointPolicy) -> Option<Instant> {
         let changed = self.applied > self.checkpointed || self.machine.store().dirty_bytes() > 0;

@@ -264,7 +264,8 @@ impl Core {
 impl Shard {
     /// Whether a compaction has more to remove, and waits for no page and no checkpoint.
     pub(super) fn slices(&self, policy: &CheckpointPolicy) -> bool {
-        self.replica.sliced() < self.replica.floor() && self.slice_waits == 0 && !self.is_held_up(policy)
+        let held_up = !self.disk_full && self.replica.holds_up_compaction(policy);
+        self.replica.sliced() < self.replica.floor() && self.slice_waits == 0 && !held_up
     }
 
     /// Whether what makes pages dirty waits for the checkpoint under way. Not on a full disk, where that may take for ever.
