@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::{COUNT_VISITS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX};
+use crate::base::limits::{
+    COUNT_CORRECTIONS_MAX, COUNT_VISITS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
+};
 use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
 use crate::group::Machine;
 use crate::mvcc::hash::{AnyKept, HashQuery};
@@ -23,10 +25,7 @@ impl Core {
             return self.answer(ticket, Leave::Now, Answer::Refused(Refusal::NotLeader), effects);
         };
         let shard = &mut self.shards[place];
-        if let Read::HashKept(query) = read
-            && shard.applied_through() < query.revision
-        {
-            // A hash is of what is applied: it waits for that.
+        if shard.wants_applied(&read) {
             return shard.after_apply.push((ticket, read));
         }
         match slice(shard, &read, self.board.compact_floor()) {
@@ -163,6 +162,18 @@ impl Shard {
     fn mvcc(&self) -> &Mvcc {
         let Machine::Keys(mvcc) = &self.replica.machine else { unreachable!("group 0 has no keys") };
         mvcc
+    }
+
+    /// Whether a read waits until what it sees is applied: a hash is of that alone, and a count over much that is not would walk over
+    /// every version, page after page, and keep applying from its turn.
+    fn wants_applied(&self, read: &Read) -> bool {
+        match read {
+            Read::HashKept(query) => self.applied_through() < query.revision,
+            Read::Range(range) if range.count_only || range.with_count => {
+                self.overlay.len() > COUNT_CORRECTIONS_MAX && self.applied_through() < range.at.revision
+            }
+            _ => false,
+        }
     }
 
     /// The pages that a read will come to and that are not in memory.
