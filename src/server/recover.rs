@@ -122,11 +122,7 @@ impl Found {
 
     /// The highest revision that is known to have been stable (rule 6): of the WALs' headers and the checkpoints' notes.
     pub fn known_stable(&self) -> Revision {
-        if mutant::on(Mutant::KnownStableDropped) {
-            return Revision::ZERO;
-        }
-        let noted = self.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
-        noted.max(self.wal.known.stable)
+        known_stable(&self.notes, &self.wal)
     }
 
     /// What `group` starts from.
@@ -137,6 +133,14 @@ impl Found {
         let log = log.unwrap_or_else(|| empty_log(group, &note));
         GroupSeed { group, path: paths.pages(group), is_new, note, log, cache_bytes }
     }
+}
+
+fn known_stable(notes: &BTreeMap<GroupId, Note>, wal: &Recovered) -> Revision {
+    if mutant::on(Mutant::KnownStableDropped) {
+        return Revision::ZERO;
+    }
+    let noted = notes.values().map(|note| note.known_stable).max().unwrap_or_default();
+    noted.max(wal.known.stable).max(wal.known.serving)
 }
 
 /// Reads everything but the pages themselves.
@@ -171,7 +175,7 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
     }
     let wal = recovery.finish().map_err(damaged)?;
     // One member is the whole cluster: what it knew to be stable must be here.
-    let known = wal.known.serving.max(wal.known.stable);
+    let known = known_stable(&notes, &wal);
     if let Some(revision) = missing_revision(&wal, &checkpoints, known) {
         let what = format!("revision {revision} was acknowledged (known stable: {known}) and is in no log and no page file");
         return Err(RecoverError::Mismatch(what));

@@ -299,7 +299,7 @@ impl Core {
             CoreMessage::Carried(core) => {
                 self.carried.insert(core);
                 if self.carried.len() == usize::from(self.layout.cores) {
-                    self.log.carried_forward();
+                    self.log.carried_forward(effects);
                 }
             }
             CoreMessage::Frozen { .. }

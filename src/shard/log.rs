@@ -124,14 +124,19 @@ impl CoreLog {
     pub(super) fn release_earlier(&mut self, group: GroupId, upto: Index, effects: &mut Vec<Effect>) {
         let beyond = self.cuts.iter().any(|&(cut, after)| cut == group && upto > after);
         self.earlier.release(group, if beyond { Index(u64::MAX) } else { upto });
+        self.remove_earlier(effects);
+    }
+
+    fn remove_earlier(&mut self, effects: &mut Vec<Effect>) {
         for segment in self.earlier.take_free() {
             effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
         }
     }
 
-    /// Every core of this run has its first state batch on disk.
-    pub(super) fn carried_forward(&mut self) {
+    /// Every core of this run has its first state batch on disk. The last of them may be later than all checkpoints.
+    pub(super) fn carried_forward(&mut self, effects: &mut Vec<Effect>) {
         self.earlier.carried_forward();
+        self.remove_earlier(effects);
     }
 
     /// Whether checkpoints should begin so that segments become free.

@@ -405,11 +405,8 @@ impl Clients {
                 Err(format!("a read at {} is answered, though {} was compacted", request.revision, call.compacted))
             }
             Kind::Range(request) => history.ranged(request, decode(&bytes)?, call.low),
-            Kind::Lease(lease, of) => {
-                let asked = LeaseAsked { call: id, at: call.asked_at, low: call.low, now: self.now, last: self.next_call };
-                lease_answered(lease, of, &asked, &bytes, history)
-            }
-            Kind::Leases => leases_listed(id, self.now, &decode(&bytes)?, history),
+            Kind::Lease(lease, of) => lease_answered(lease, of, &self.lease_asked(id, &call), &bytes, history),
+            Kind::Leases => leases_listed(&self.lease_asked(id, &call), &decode(&bytes)?, history),
             Kind::Hash(asked) => history.hashed(asked, &decode(&bytes)?, call.low),
             Kind::Defragment => Ok(()),
             Kind::Compact(at) => {
@@ -418,6 +415,10 @@ impl Clients {
                 history.told(revision(&compacted.header), call.low)
             }
         }
+    }
+
+    fn lease_asked(&self, id: CallId, call: &Call) -> LeaseAsked {
+        LeaseAsked { call: id, at: call.asked_at, low: call.low, now: self.now, last: self.next_call }
     }
 
     fn stream_message(&mut self, id: CallId, message: Outgoing, history: &mut History) -> Result<(), String> {

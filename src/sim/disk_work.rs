@@ -108,6 +108,11 @@ impl Work {
         self.names
     }
 
+    /// Whether it is a write of the log that has yet to be made.
+    pub fn writes_log(&self) -> bool {
+        matches!(self.steps.front(), Some(Step::WalWrite { .. }))
+    }
+
     /// What it does next; for the trace.
     pub fn name(&self) -> &'static str {
         match self.steps.front() {

@@ -81,6 +81,19 @@ pub struct LeaseAsked {
 }
 
 impl Clients {
+    /// Some client asks something of leases.
+    pub fn act_on_leases(&mut self, member: &mut Member, history: &mut History, now: Instant, rng: &mut Prng) {
+        self.now = now;
+        let front = rng.below(u64::from(member.shape.fronts)) as u16;
+        match rng.below(10) {
+            0 => self.grant(member, history, front, rng),
+            1..4 => self.revoke(member, history, front, rng),
+            4 => self.keep_alive(member, history, front, rng),
+            5..8 => self.time_to_live(member, history, front, rng),
+            _ => self.list_leases(member, history, front),
+        }
+    }
+
     pub(super) fn grant(&mut self, member: &mut Member, history: &mut History, front: u16, rng: &mut Prng) {
         self.next_lease += 1;
         let id = self.next_lease;
@@ -93,7 +106,11 @@ impl Clients {
 
     fn some_lease(history: &History, rng: &mut Prng) -> Option<i64> {
         let ids: Vec<i64> = history.leases.keys().copied().collect();
-        // Rather one of the last.
+        // Often one that is being revoked, else rather one of the last.
+        let ending = history.leases.iter().rfind(|(_, lease)| lease.revocations > 0 && lease.gone.is_none());
+        if let Some((&id, _)) = ending.filter(|_| rng.chance(1, 3)) {
+            return Some(id);
+        }
         let from = if rng.chance(2, 3) { ids.len().saturating_sub(6) } else { 0 };
         (!ids.is_empty()).then(|| ids[from + rng.below((ids.len() - from) as u64) as usize])
     }
@@ -176,23 +193,27 @@ pub fn lease_answered(id: i64, of: LeaseCall, asked: &LeaseAsked, bytes: &Bytes,
             return Err(format!("{of:?} does not find lease {id}: {lease:?} at {:?}", asked.now));
         }
         // One that has ended counts as not there before it is revoked, and lives on when the member starts anew.
-        if of == LeaseCall::KeepAlive {
+        if of == LeaseCall::KeepAlive || asked.now < lease.until {
             lease.gone.get_or_insert(asked.last);
         }
     }
     history.told(revision(&header), asked.low)
 }
 
-/// The list of all leases: none that is gone, and every one that must be there.
+/// The list of all leases: none that is gone, and every one that must be there. One that is not listed is revoked, ended or not.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn leases_listed(call: CallId, now: Instant, listed: &pb::LeaseLeasesResponse, history: &History) -> Result<(), String> {
+pub fn leases_listed(asked: &LeaseAsked, listed: &pb::LeaseLeasesResponse, history: &mut History) -> Result<(), String> {
     let ids: Vec<i64> = listed.leases.iter().map(|lease| lease.id).collect();
-    for (id, lease) in &history.leases {
+    for (id, lease) in &mut history.leases {
         let there = ids.contains(id);
-        if there && lease.is_gone_for(call) || !there && lease.is_granted_for(call) && lease.lives(now) {
-            return Err(format!("the leases are {ids:?}, and {id} is {lease:?} at {now:?}"));
+        let granted = lease.is_granted_for(asked.call);
+        if there && lease.is_gone_for(asked.call) || !there && granted && lease.lives(asked.now) {
+            return Err(format!("the leases are {ids:?}, and {id} is {lease:?} at {:?}", asked.now));
+        }
+        if !there && granted {
+            lease.gone.get_or_insert(asked.last);
         }
     }
     Ok(())

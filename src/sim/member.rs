@@ -58,6 +58,8 @@ pub struct Member {
     pub shape: Shape,
     /// What its files say was stable.
     pub known_stable_on_disk: Revision,
+    /// The core whose writes of the log stand still for a while.
+    pub stalled: Option<usize>,
     executors: Vec<Executor>,
     homes: Homes,
     work: Vec<Work>,
@@ -137,7 +139,7 @@ impl Member {
         let noted = found.notes.values().map(|note| note.known_stable).max().unwrap_or_default();
         let known_stable_on_disk = noted.max(found.wal.known.stable);
         let (work, written) = (Vec::new(), BTreeMap::new());
-        Ok(Some(Member { shape, known_stable_on_disk, executors: made, homes, work, written, paths }))
+        Ok(Some(Member { shape, known_stable_on_disk, stalled: None, executors: made, homes, work, written, paths }))
     }
 
     /// The executor of a front.
@@ -177,6 +179,10 @@ impl Member {
         self.executors.iter_mut().position(|executor| executor.sleeps_over_work(now))
     }
 
+    fn stands_still(&self, work: &Work) -> bool {
+        self.stalled == Some(work.core) && work.writes_log()
+    }
+
     /// Does one random thing that is possible; what goes to the clients is added to `clients`. False: nothing is.
     ///
     /// # Errors
@@ -190,13 +196,14 @@ impl Member {
         trace: &mut impl FnMut(&dyn Fn() -> String),
     ) -> Result<bool, String> {
         let enabled: Vec<usize> = (0..self.executors.len()).filter(|&e| self.executors[e].is_enabled(now)).collect();
-        let choices = enabled.len() + self.work.len().min(4);
+        let movable: Vec<usize> = (0..self.work.len()).filter(|&at| !self.stands_still(&self.work[at])).collect();
+        let choices = enabled.len() + movable.len().min(4);
         if choices == 0 {
             return Ok(false);
         }
         let choice = rng.below(choices as u64) as usize;
         if choice >= enabled.len() {
-            let mut at = rng.below(self.work.len() as u64) as usize;
+            let mut at = movable[rng.below(movable.len() as u64) as usize];
             if self.work[at].is_of_names() {
                 let core = self.work[at].core;
                 at = self.work.iter().position(|w| w.is_of_names() && w.core == core).expect("it is one of them");

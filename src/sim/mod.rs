@@ -10,7 +10,7 @@
 //!                  │                │                   └─ disk work ─▶ disk: keeps, loses, tears unsynced blocks
 //!                  │                ▼
 //!                  │             history: the truth of each revision, and what was answered ─▶ Violation
-//!                  └─▶ power failure at any step, a disk that is full for a while, restart with other numbers of cores and fronts
+//!                  └─▶ power failure at any step, a disk that is full for a while, a log that stands still, restart with other numbers of cores and fronts
 //! ```
 //!
 //! Checked, each by a function: every answer is what a naive store says at its revision (`History::check`); what was answered or shown

@@ -66,7 +66,9 @@ fn a_seed_gives_the_same_run_twice() {
 fn is_caught(mutant: Mutant) {
     for seed in 1..=MUTANT_SEEDS {
         // Half of the runs are plain: what is left out shows in one kind or the other.
-        let options = Options { mutant: Some(mutant), rot: false, plain: seed % 2 == 1, ..Options::of(seed) };
+        // What rot alone can show is looked for with it.
+        let rot = mutant == Mutant::KnownStableDropped;
+        let options = Options { mutant: Some(mutant), rot, plain: seed % 2 == 1, ..Options::of(seed) };
         if let Err(what) = run_caught(seed, options) {
             let last = what.lines().rev().nth(1).unwrap_or(&what);
             return println!("{mutant:?} is caught by seed {seed}: {last}");
@@ -113,4 +115,19 @@ fn mutant_lease_not_asked_is_caught() {
 #[test]
 fn mutant_hub_not_begun_is_caught() {
     is_caught(Mutant::HubNotBegun);
+}
+
+#[test]
+fn mutant_known_stable_dropped_is_caught() {
+    is_caught(Mutant::KnownStableDropped);
+}
+
+#[test]
+fn mutant_one_barrier_missing_is_caught() {
+    is_caught(Mutant::OneBarrierMissing);
+}
+
+#[test]
+fn mutant_meta_not_awaited_is_caught() {
+    is_caught(Mutant::MetaNotAwaited);
 }

@@ -127,6 +127,10 @@ struct World {
     step: u64,
     ends: u64,
     digest: u64,
+    /// Until which step a core's log stands still.
+    stalled_until: u64,
+    /// Until then the clients ask of nothing but leases.
+    leases_only: bool,
     trace: VecDeque<String>,
 }
 
@@ -155,6 +159,8 @@ impl World {
             step: 0,
             ends: 0,
             digest: 0,
+            stalled_until: 0,
+            leases_only: false,
             trace: VecDeque::new(),
         }
     }
@@ -219,6 +225,12 @@ impl World {
         // Now and then while the member still recovers, or has only just come to serve.
         let most = if self.options.plain { 6_000 } else { [120, 600, 6_000, 6_000][self.rng.below(4) as usize] };
         let mut crash_at = if faults { self.step + 1 + self.rng.below(most) } else { u64::MAX };
+        // A takeover that dies half-way, with what some cores cut on disk and not what another did.
+        if self.rng.chance(1, 4) {
+            let until = self.stall(&mut member, 1_500);
+            crash_at =
+                if faults && self.rng.chance(1, 2) { self.step + 1 + self.rng.below(until - self.step) } else { crash_at };
+        }
         let cleanly = self.rng.chance(1, 8);
         let mut finals: Option<u64> = None;
         let mut rested_since = self.step;
@@ -249,7 +261,11 @@ impl World {
             }
             let asking = self.clients.asked < target && finals.is_none();
             if asking && self.clients.waiting() < 12 && self.rng.chance(1, 8) {
-                self.clients.act(&mut member, &mut self.history, self.now, &mut self.rng);
+                if member.stalled.is_some() && self.leases_only {
+                    self.clients.act_on_leases(&mut member, &mut self.history, self.now, &mut self.rng);
+                } else {
+                    self.clients.act(&mut member, &mut self.history, self.now, &mut self.rng);
+                }
                 rested_since = self.step;
             }
             // Somebody fills the disk, and cleans up later.
@@ -259,6 +275,10 @@ impl World {
                     self.note(if is_full { "the disk is full".into() } else { "the disk has space".into() });
                     self.disk.is_full = is_full;
                 }
+            }
+            if asking && self.rng.chance(1, 800) {
+                let until = self.stall(&mut member, 300);
+                crash_at = if faults && self.rng.chance(1, 2) { crash_at.min(until) } else { crash_at };
             }
             self.clients.drain(&mut member, &mut self.rng, asking);
             let rests = !self.one_step(&mut member)?;
@@ -286,6 +306,16 @@ impl World {
         }
     }
 
+    /// The log of one core stands still for up to so many steps: whatever rests on it waits, and nothing else does. Until when.
+    fn stall(&mut self, member: &mut Member, most: u64) -> u64 {
+        let core = self.rng.below(u64::from(member.shape.cores)) as usize;
+        self.stalled_until = self.step + 1 + self.rng.below(most);
+        self.note(format!("the log of core {core} stands still until step {}", self.stalled_until));
+        member.stalled = Some(core);
+        self.leases_only = self.rng.chance(1, 2);
+        self.stalled_until
+    }
+
     /// What is asked of every run of the member: leases, and the hash of something old.
     fn look_round(&mut self, member: &mut Member) {
         for front in 0..member.shape.fronts {
@@ -309,6 +339,9 @@ impl World {
     /// One thing happens. False: nothing was possible but for the clock to go on.
     fn one_step(&mut self, member: &mut Member) -> Result<bool, String> {
         self.step += 1;
+        if self.step >= self.stalled_until {
+            member.stalled = None;
+        }
         let jump = if self.rng.chance(1, 700) { 300_000_000 } else { 20_000 };
         self.now = self.now + Duration::from_nanos(self.rng.below(jump));
         let mut out = Vec::new();
@@ -325,12 +358,16 @@ impl World {
             if let Some(core) = member.sleeps_over_work(self.now) {
                 return Err(format!("core {core} has work that nobody wakes it for"));
             }
-            let deadline = member.next_deadline();
+            let deadline = match member.stalled {
+                None => member.next_deadline(),
+                Some(_) => member.next_deadline().min(self.now + Duration::from_millis(1)),
+            };
             if deadline < Instant::MAX {
                 self.now = self.now.max(deadline);
             }
         }
-        Ok(done)
+        // A member does not rest while its disk stands still.
+        Ok(done || member.stalled.is_some())
     }
 
     fn end(&mut self, mut member: Member, cleanly: bool) -> Result<Ended, String> {
