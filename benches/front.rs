@@ -117,14 +117,14 @@ impl Bench {
         self.front.take_effects(&mut self.effects);
         let mut count = 0;
         for effect in self.effects.drain(..) {
-            let (call, bytes) = match &effect {
-                FrontEffect::Send { call, message } => (*call, message.len()),
-                FrontEffect::SendShared { call, head, body } => (*call, head.len() + body.len()),
+            let (call, bytes, messages) = match &effect {
+                FrontEffect::SendMany { call, messages, count } => (*call, messages.len(), u64::from(*count)),
+                FrontEffect::SendShared { call, head, body } => (*call, head.len() + body.len(), 1),
                 other => panic!("a message was expected, not {other:?}"),
             };
             black_box(&effect);
             self.front.sent(call, bytes);
-            count += 1;
+            count += messages;
         }
         count
     }

@@ -203,10 +203,12 @@ pub const PARKED_BYTES_MAX: usize = 64 << 20;
 pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
 /// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.
 pub const WATCH_STREAM_BYTES_MAX: usize = 8 << 20;
-/// The most revisions in one response to a watch that catches up (etcd's).
+/// The most revisions in one response to a watch (etcd's, for one that catches up).
 pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
-/// Above this many bytes a response to a watch that catches up takes no further revision.
+/// Above this many bytes a response to a watch takes no further revision.
 pub const WATCH_BATCH_BYTES: usize = 256 << 10;
+/// Watch responses below this many bytes are copied to the others of their stream; the bodies of larger ones are shared by their watches.
+pub const WATCH_GATHERED_BYTES: usize = 4 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.
 pub const CATCH_UPS_MAX: usize = 8;
 /// The first chunk of a RangeStream, in keys (etcd's).

@@ -358,6 +358,14 @@ pub fn frame(message: &impl Message) -> Bytes {
     out.freeze()
 }
 
+/// Messages that stand framed one behind the other, each with its prefix.
+pub fn frames(mut framed: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let &[_, a, b, c, d] = framed.first_chunk::<MESSAGE_PREFIX_BYTES>()?;
+        Some(framed.split_to(MESSAGE_PREFIX_BYTES + u32::from_be_bytes([a, b, c, d]) as usize))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -154,6 +154,7 @@ impl Front {
 
     /// Ends a call with a status.
     pub(super) fn finish(&mut self, id: CallId, status: Status) {
+        self.send_gathered(id);
         if self.end(id) {
             self.effects.push(FrontEffect::Finish { call: id, status });
         }

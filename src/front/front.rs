@@ -32,6 +32,15 @@ pub enum FrontEffect {
         /// Prefix and message.
         message: Bytes,
     },
+    /// Send these messages.
+    SendMany {
+        /// Which call.
+        call: CallId,
+        /// Prefix and message, prefix and message, and so on.
+        messages: Bytes,
+        /// How many.
+        count: u32,
+    },
     /// Send these two, one behind the other, as one message; `body` is shared by many calls and must not be copied per call.
     SendShared {
         /// Which call.
@@ -396,6 +405,7 @@ impl Front {
     /// The effects since the last time, in order. Read floors are published before (rule 16).
     pub fn take_effects(&mut self, into: &mut Vec<FrontEffect>) {
         self.shared.flush();
+        self.send_all_gathered();
         into.append(&mut self.effects);
     }
 

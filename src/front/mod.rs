@@ -41,7 +41,9 @@ mod validate;
 mod waiting;
 mod watch;
 
-pub use call::{CallId, CallOptions, Code, Kind, MESSAGE_PREFIX_BYTES, Method, PathError, Status, frame, message_prefix};
+pub use call::{
+    CallId, CallOptions, Code, Kind, MESSAGE_PREFIX_BYTES, Method, PathError, Status, frame, frames, message_prefix,
+};
 pub use config::{Config, Layout, QUOTA_DEFAULT_BYTES, STORAGE_VERSION, VERSION};
 pub use front::{Counts, Front, FrontEffect, Load};
 pub use shared::alarm_bit;

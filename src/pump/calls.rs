@@ -79,11 +79,15 @@ impl Calls {
             }
             FrontEffect::Finish { call, status } if Internal::owns(call) => self.internal.finish(call, status),
             FrontEffect::Send { call, message } => {
-                self.metering.sent(call, message.len() - MESSAGE_PREFIX_BYTES);
+                self.metering.sent(call, 1, message.len() - MESSAGE_PREFIX_BYTES);
                 self.port.send(call, message);
             }
+            FrontEffect::SendMany { call, messages, count } => {
+                self.metering.sent(call, count, messages.len() - count as usize * MESSAGE_PREFIX_BYTES);
+                self.port.send(call, messages);
+            }
             FrontEffect::SendShared { call, head, body } => {
-                self.metering.sent(call, head.len() + body.len() - MESSAGE_PREFIX_BYTES);
+                self.metering.sent(call, 1, head.len() + body.len() - MESSAGE_PREFIX_BYTES);
                 self.port.send(call, head);
                 self.port.send(call, body);
             }

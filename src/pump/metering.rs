@@ -127,10 +127,10 @@ impl Metering {
         self.recorder.add(Counter::ClientBytesReceived, bytes as u64);
     }
 
-    /// `bytes`: those of the message, its prefix left out.
-    pub(super) fn sent(&self, call: CallId, bytes: usize) {
+    /// `bytes`: those of the messages, their prefixes left out.
+    pub(super) fn sent(&self, call: CallId, messages: u32, bytes: usize) {
         if let Some(rpc) = self.call(call).and_then(|open| self.rpcs[open.method as usize]) {
-            self.recorder.messages_sent(rpc, 1);
+            self.recorder.messages_sent(rpc, u64::from(messages));
             self.recorder.add(Counter::ClientBytesSent, bytes as u64);
         }
     }
@@ -323,11 +323,11 @@ mod tests {
         let metering = Metering::new(Recorder::new());
         let (first, second) = (CallId(1 << 22 | 5), CallId(2 << 22 | 5));
         metering.opened(at(0), first, Method::Put, &CallOptions::default(), Some(10));
-        metering.sent(first, 7);
+        metering.sent(first, 1, 7);
         metering.finished(at(3), first, &Status::OK);
         metering.finished(at(9), first, &Status::OK);
         metering.opened(at(10), second, Method::Put, &CallOptions::default(), Some(1));
-        metering.sent(first, 100);
+        metering.sent(first, 2, 100);
         metering.cancelled(first);
         metering.cancelled(second);
         let put = r#"grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"}"#;

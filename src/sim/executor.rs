@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::base::limits::READ_POLL;
 use crate::base::{CoreId, FrontId, Instant, Prng, Revision};
-use crate::front::{CallId, CallOptions, Front, FrontEffect, Method};
+use crate::front::{CallId, CallOptions, Front, FrontEffect, Method, frames};
 use crate::pump::{Envelope, Homes};
 use crate::reign::Seat;
 use crate::shard::{Core, DiskEffect, Effect, Event, ToFront};
@@ -319,6 +319,9 @@ impl Executor {
         for effect in std::mem::take(&mut self.front_effects) {
             match effect {
                 FrontEffect::Send { call, message } => out.clients.push(Outgoing::Message(call, message.slice(5..))),
+                FrontEffect::SendMany { call, messages, .. } => {
+                    out.clients.extend(frames(messages).map(|message| Outgoing::Message(call, message.slice(5..))));
+                }
                 FrontEffect::SendShared { call, head, body } => {
                     let whole = [&head[5..], &body[..]].concat();
                     out.clients.push(Outgoing::Message(call, whole.into()));

@@ -65,7 +65,7 @@ struct Watch {
     gone: bool,
     /// The revision whose fragments are coming.
     fragment: Option<i64>,
-    /// Its responses are of one revision and say it.
+    /// Its responses say the revision of their last event.
     is_live: bool,
 }
 
@@ -111,7 +111,7 @@ impl Watch {
         assert!(revisions.len() <= WATCH_BATCH_REVISIONS_MAX);
         let header = response.header.unwrap().revision;
         assert!(header >= last, "the header is not behind the events");
-        assert!(!self.is_live || (header, revisions.len()) == (last, 1), "{revisions:?} came live under a header of {header}");
+        assert!(!self.is_live || header == last, "{revisions:?} came live under a header of {header}");
         assert!(self.asked.fragment || !response.fragment);
         self.fragment = response.fragment.then_some(last);
         if !response.fragment {
@@ -369,6 +369,36 @@ fn large_responses_are_cut_into_fragments_for_those_that_want_it() {
     let client = &world.clients[&stream];
     let fragments = (0..client.received.len()).filter(|&at| client.message::<pb::WatchResponse>(at).fragment).count();
     assert!(fragments >= 1, "the previous values of all keys are over the limit");
+}
+
+#[test]
+fn revisions_released_together_are_one_response() {
+    let mut world = World::new(4, 1);
+    let stream = world.open(Method::Watch);
+    let base = world.put("other", "v");
+    let asked = |start_revision, filters| pb::WatchCreateRequest {
+        key: Bytes::from("k"),
+        range_end: Bytes::from("l"),
+        start_revision,
+        filters,
+        ..Default::default()
+    };
+    let no_put = vec![pb::watch_create_request::FilterType::Noput as i32];
+    let creates = [asked(0, vec![]), asked(base + 3, vec![]), asked(base + 9, vec![]), asked(0, no_put)];
+    for request in &creates {
+        world.send(stream, &create(request.clone()));
+    }
+    world.settle();
+    let created = world.clients[&stream].received.len();
+    for key in ["k1", "k2", "k3", "other"] {
+        world.call(Method::Put, &pb::PutRequest { key: Bytes::from(key), ..Default::default() });
+        while world.cores.step() {}
+    }
+    world.pump();
+    let client = &world.clients[&stream];
+    let responses: Vec<pb::WatchResponse> = (created..client.received.len()).map(|at| client.message(at)).collect();
+    let said: Vec<_> = responses.iter().map(|r| (r.watch_id, r.events.len(), r.header.unwrap().revision)).collect();
+    assert_eq!(said, [(0, 3, base + 3), (1, 1, base + 3)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::base::{ClusterId, FrontId, Instant, MemberId, Prng};
 use crate::front::call::{CallId, CallOptions, Method, Status};
-use crate::front::{Config, Front, FrontEffect};
+use crate::front::{Config, Front, FrontEffect, frames};
 use crate::proto::etcdserverpb as pb;
 use crate::reign::{Board, BoardSizes};
 use crate::shard::messages::{ToCore, ToFront};
@@ -221,6 +221,10 @@ impl World {
         for effect in effects {
             match effect {
                 FrontEffect::Send { call, message } => self.received(call, message.to_vec()),
+                FrontEffect::SendMany { call, messages, count } => {
+                    assert_eq!(frames(messages.clone()).count(), count as usize, "as many messages as it says");
+                    frames(messages).for_each(|message| self.received(call, message.to_vec()));
+                }
                 FrontEffect::SendShared { call, head, body } => self.received(call, [head.as_ref(), body.as_ref()].concat()),
                 FrontEffect::Finish { call, status } => {
                     let client = self.clients.get_mut(&call.0).expect("a call that was opened");

@@ -8,9 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::base::limits::{
-    CATCH_UP_RETRY_MICROS, CATCH_UPS_MAX, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_STREAM_BYTES_MAX,
-};
+use crate::base::limits::{CATCH_UP_RETRY_MICROS, CATCH_UPS_MAX, WATCH_STREAM_BYTES_MAX};
 use crate::base::{GroupId, KeyRange, RangeEnd, Revision};
 use crate::front::calls::Due;
 use crate::front::front::Front;
@@ -18,7 +16,8 @@ use crate::front::tickets::{Ask, Owner};
 use crate::shard::messages::{Answer, Event, EventsRead, Read, Resume};
 
 use super::hub::{Watcher, WatcherId};
-use super::respond::{Flavor, event_field_len, events_body};
+use super::release::{Fields, batch_end};
+use super::respond::Flavor;
 
 /// What watches that read together have in common.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -59,7 +58,7 @@ struct Part {
 struct CatchUp {
     range: KeyRange,
     prev_kv: bool,
-    /// A response is of one revision and says so, as from the hub; else it takes many, and says how far the store is.
+    /// A response says how far its events go, as from the hub; else how far the store is.
     live: bool,
     /// The first revision not delivered.
     next: Revision,
@@ -248,9 +247,7 @@ impl Front {
         events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
         let mut rest = events.as_slice();
         while !rest.is_empty() && !task.members.is_empty() {
-            let revisions_max = if task.live { 1 } else { WATCH_BATCH_REVISIONS_MAX };
-            let (batch, behind) = rest.split_at(batch_end(rest, task.prev_kv, revisions_max));
-            task.next = batch[0].revision;
+            let (batch, behind) = rest.split_at(batch_end(rest, task.prev_kv));
             self.deliver_batch(task, batch);
             rest = behind;
         }
@@ -259,10 +256,8 @@ impl Front {
 
     /// Sends one batch to every watch of a catch-up that has room; the others leave it, and wait for room.
     fn deliver_batch(&mut self, task: &mut CatchUp, batch: &[Event]) {
-        // Behind the hub, the revision of the store and not of the events: it is no bookmark (as etcd's).
-        let header = self.header(if task.live { task.next } else { self.hub.released });
-        let mut bodies: [Option<Bytes>; Flavor::COUNT] = [const { None }; Flavor::COUNT];
-        let next = task.next;
+        let next = batch[0].revision;
+        let mut bodies = [const { None }; Flavor::COUNT];
         let members = std::mem::take(&mut task.members);
         for id in members {
             let Some(watcher) = self.hub.watcher(id) else { continue };
@@ -276,24 +271,12 @@ impl Front {
             }
             task.members.push(id);
             let wanted = || batch.iter().filter(|e| flavor.wants(e));
-            let body = bodies[flavor.place()].get_or_insert_with(|| events_body(wanted(), flavor.prev_kv)).clone();
-            if !body.is_empty() {
-                self.respond(id.at, &header, body, wanted);
+            let body = bodies[flavor.place()].get_or_insert_with(|| Fields::of(wanted(), flavor.prev_kv));
+            if let Some(fields) = body {
+                // Behind the hub, the revision of the store and not of the events: it is no bookmark (as etcd's).
+                let header = self.header(if task.live { fields.last } else { self.hub.released });
+                self.respond(id.at, &header, fields, wanted);
             }
         }
     }
-}
-
-/// How many events make one batch: whole revisions, up to a number and a size.
-fn batch_end(events: &[Event], prev_kv: bool, revisions_max: usize) -> usize {
-    let (mut end, mut revisions, mut bytes) = (0, 0, 0);
-    for revision in events.chunk_by(|a, b| a.revision == b.revision) {
-        if revisions == revisions_max || bytes >= WATCH_BATCH_BYTES {
-            break;
-        }
-        revisions += 1;
-        bytes += revision.iter().map(|e| event_field_len(e, prev_kv)).sum::<usize>();
-        end += revision.len();
-    }
-    end
 }

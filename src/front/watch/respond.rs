@@ -9,9 +9,6 @@ use crate::shard::messages::{Event, Previous};
 
 /// The field of a WatchResponse that holds its events.
 const EVENTS: u32 = 11;
-/// Heads are cut from blocks of this size, so that a head costs no allocation of its own.
-/// One that waits for its client keeps its whole block.
-const HEAD_BLOCK_BYTES: usize = 1024;
 
 /// How a watch wants its events: the combinations share encodings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,28 +101,17 @@ impl Head<'_> {
     pub fn len(&self) -> usize {
         field_len(header_len(self.header)) + number_len(self.watch_id as u64) + number_len(u64::from(self.fragment))
     }
-}
 
-/// Cuts heads from blocks.
-#[derive(Default)]
-pub struct Heads {
-    block: BytesMut,
-}
-
-impl Heads {
-    /// The prefix and head of a response whose events are `body_len` bytes.
-    pub fn cut(&mut self, head: &Head<'_>, body_len: usize) -> Bytes {
-        let len = head.len();
-        let whole = MESSAGE_PREFIX_BYTES + len;
-        if self.block.capacity() < whole {
-            self.block = BytesMut::with_capacity(HEAD_BLOCK_BYTES.max(whole));
-        }
-        self.block.put_slice(&message_prefix(len + body_len));
-        put_header(&mut self.block, head.header);
-        put_number(&mut self.block, 2, head.watch_id as u64);
-        put_number(&mut self.block, 7, u64::from(head.fragment));
-        assert_eq!(self.block.len(), whole, "a head is as long as was reckoned");
-        self.block.split().freeze()
+    /// Writes the prefix and head of a response whose events are `body_len` bytes.
+    pub fn put(&self, out: &mut BytesMut, body_len: usize) {
+        let len = self.len();
+        out.reserve(MESSAGE_PREFIX_BYTES + len + body_len);
+        let before = out.len();
+        out.put_slice(&message_prefix(len + body_len));
+        put_header(out, self.header);
+        put_number(out, 2, self.watch_id as u64);
+        put_number(out, 7, u64::from(self.fragment));
+        assert_eq!(out.len() - before, MESSAGE_PREFIX_BYTES + len, "a head is as long as was reckoned");
     }
 }
 
@@ -154,10 +140,10 @@ mod tests {
             Event { kv: kv("new", 9, 9), ..event(false, Previous::Kv(kv("k", 3, 8))) },
         ];
         let header = pb::ResponseHeader { cluster_id: 5, member_id: 6, revision: 9, raft_term: 2 };
-        let mut heads = Heads::default();
         for (prev_kv, fragment, watch_id) in [(true, false, 7), (false, true, -1), (true, true, 0)] {
             let body = events_body(events.iter(), prev_kv);
-            let mut whole = heads.cut(&Head { header: &header, watch_id, fragment }, body.len()).to_vec();
+            let mut whole = BytesMut::new();
+            Head { header: &header, watch_id, fragment }.put(&mut whole, body.len());
             whole.extend_from_slice(&body);
             let prev = |at: usize| (prev_kv && at < 2).then(|| kv("k", 3, 8));
             let expected = pb::WatchResponse {

@@ -15,6 +15,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 
 use super::hub::{State, Watcher, WatcherId};
+use super::release::Gathered;
 use super::respond::{Flavor, Head};
 
 /// The id of a watch that could not be created, and of what is said for all watches of a stream.
@@ -26,8 +27,10 @@ pub struct Stream {
     pub watches: HashMap<i64, usize>,
     /// The next id to try for a watch that names none.
     next_id: i64,
-    /// Bytes sent that have not left for the socket.
+    /// Bytes of responses that have not left for the socket.
     pub buffered: usize,
+    /// Those of them that have not been sent.
+    pub gathered: Gathered,
     /// Watches that wait for room.
     pub blocked: Vec<WatcherId>,
     /// The revision that must be released before its progress is told.
@@ -51,6 +54,7 @@ impl Front {
             watches: HashMap::new(),
             next_id: 0,
             buffered: 0,
+            gathered: Gathered::default(),
             blocked: Vec::new(),
             wanted: None,
             opened: self.now,
@@ -193,7 +197,7 @@ impl Front {
 
     /// Sends a response without events. It is small, and the client asked for it: it goes out whatever is under way.
     fn watch_control(&mut self, call: CallId, response: pb::WatchResponse) {
-        self.send_watch(call, frame(&response), Bytes::new());
+        self.gather(call, |framed| framed.extend_from_slice(&frame(&response)));
     }
 
     // Progress.
@@ -239,8 +243,7 @@ impl Front {
 
     fn send_progress(&mut self, call: CallId, watch_id: i64) {
         let header = self.header(self.hub.released);
-        let head = self.hub.heads.cut(&Head { header: &header, watch_id, fragment: false }, 0);
-        self.send_watch(call, head, Bytes::new());
+        self.send_watch(call, &Head { header: &header, watch_id, fragment: false }, &Bytes::new());
     }
 
     /// Sets a stream's next tick, if none is set.
