@@ -8,6 +8,8 @@ mod support;
 
 #[path = "kill/checker.rs"]
 mod checker;
+#[path = "kill/copying.rs"]
+mod copying;
 #[path = "kill/damage.rs"]
 mod damage;
 #[path = "kill/full.rs"]

@@ -57,13 +57,13 @@ pub trait File: 'static {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
 
     /// Writes the first `bytes` bytes of `buffer` at `offset` of a file opened with [`Durability::EachWrite`], and gives the buffer back
-    /// when they are on the device. When it fails, any part may have been written.
+    /// when they are on the device, or it failed. When it fails, any part may have been written.
     fn write_durably(
         &self,
         offset: u64,
         buffer: AlignedBuffer,
         bytes: usize,
-    ) -> impl Future<Output = io::Result<AlignedBuffer>>;
+    ) -> impl Future<Output = (AlignedBuffer, io::Result<()>)>;
 
     /// Brings every write that has ended to the device (fdatasync).
     fn sync(&self) -> impl Future<Output = io::Result<()>>;

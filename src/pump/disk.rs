@@ -11,7 +11,7 @@ use crate::base::{AlignedBuffer, GroupId};
 use crate::io::{Disk, Durability, File, Open, OpenMode, Tasks, Urgency};
 use crate::pages::{PageWrite, file_name};
 use crate::shard::{DiskEffect, Event};
-use crate::wal::SegmentName;
+use crate::wal::{SegmentName, SegmentWrite};
 
 use super::metering::{Measured, Metering};
 
@@ -183,10 +183,15 @@ impl<D: Disk> Inner<D> {
 
     async fn wal_write(&self, segment: SegmentName, offset: u64, buffer: AlignedBuffer, bytes: usize) -> Report {
         let file = self.segments.borrow().get(&segment).expect("a segment is written after it was made ready").clone();
-        let written = file.write_durably(offset, buffer, bytes).await;
-        self.done(written, Event::WalWritten, || {
-            format!("writing WAL segment {} at offset {offset}", self.path(segment).display())
-        })
+        let (buffer, written) = file.write_durably(offset, buffer, bytes).await;
+        if written.as_ref().is_err_and(is_full) {
+            return Report::Event(Event::WalRefused(SegmentWrite { segment, offset, buffer, bytes }));
+        }
+        self.done(
+            written,
+            |()| Event::WalWritten(buffer),
+            || format!("writing WAL segment {} at offset {offset}", self.path(segment).display()),
+        )
     }
 
     /// Takes over a segment that nobody needs, or makes a new one. A full disk is no failure here (rule 18).

@@ -65,6 +65,8 @@ pub struct Board {
     compact_floor: Padded<AtomicU64>,
     auth_revision: Padded<AtomicU64>,
     alarms: Padded<AtomicU64>,
+    /// How many cores' logs the disk refuses.
+    refused_logs: Padded<AtomicU64>,
     previous_values: Padded<AtomicU64>,
     groups: Box<[Padded<GroupPlace>]>,
     seats: Box<[Padded<SeatPlace>]>,
@@ -99,6 +101,7 @@ impl Board {
             compact_floor: zero(),
             auth_revision: zero(),
             alarms: zero(),
+            refused_logs: zero(),
             previous_values: zero(),
             groups: (0..sizes.groups).map(|_| Padded(group())).collect(),
             seats: (0..sizes.cores + sizes.fronts).map(|_| Padded(seat())).collect(),
@@ -174,6 +177,20 @@ impl Board {
     /// Whether any core says so.
     pub fn is_short(&self) -> bool {
         self.seats.iter().any(|seat| seat.short.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Counts a core whose log the disk has no space for, or one less.
+    pub fn count_refused_log(&self, is_refused: bool) {
+        match is_refused {
+            true => self.refused_logs.fetch_add(1, Ordering::Relaxed),
+            false => self.refused_logs.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Whether there is any.
+    #[inline]
+    pub fn logs_refused(&self) -> bool {
+        self.refused_logs.load(Ordering::Relaxed) != 0
     }
 
     // What group 0 decides.

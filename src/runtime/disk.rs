@@ -179,11 +179,14 @@ impl File for DiskFile {
         self.write(offset, Some(bytes), bytes.len()).await
     }
 
-    async fn write_durably(&self, offset: u64, buffer: AlignedBuffer, bytes: usize) -> io::Result<AlignedBuffer> {
+    async fn write_durably(&self, offset: u64, buffer: AlignedBuffer, bytes: usize) -> (AlignedBuffer, io::Result<()>) {
         let file = self.durable.clone().expect("a file whose writes are to be durable was opened for that");
         // In one system call on a thread that waits for it. On io_uring it would be a write, a wake, a fdatasync that io_uring hands to
         // a thread of its own, and a wake; or with O_DSYNC, a flush by a kworker, which waits for its turn when the CPUs are busy.
-        let write = move || file.write_all_at(&buffer[..bytes], offset).map(|()| buffer);
+        let write = move || {
+            let written = file.write_all_at(&buffer[..bytes], offset);
+            (buffer, written)
+        };
         glommio::executor().spawn_blocking(write).await
     }
 

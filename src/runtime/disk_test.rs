@@ -102,7 +102,9 @@ fn a_durable_write_takes_one_trip_to_the_disk() {
                     file.write_at(i * 4096, &block).await.expect("written");
                     file.sync().await.expect("synced");
                 } else {
-                    block = file.write_durably(i * 4096, block, 4096).await.expect("written");
+                    let written;
+                    (block, written) = file.write_durably(i * 4096, block, 4096).await;
+                    written.expect("written");
                 }
                 times.push(start.elapsed());
             }

@@ -243,6 +243,7 @@ impl Core {
             Event::Front(message) => self.front_asks(message, effects),
             Event::Core(message) => self.core_says(message, effects),
             Event::WalWritten(buffer) => self.wal_written(buffer, effects),
+            Event::WalRefused(write) => self.wal_refused(write),
             Event::SegmentReady(segment) => self.log.segment_ready(segment),
             Event::SegmentRefused(segment) => self.log.segment_refused(self.now, segment),
             Event::PageRead { group, fault, bytes } => self.page_read(group, fault, bytes, effects),

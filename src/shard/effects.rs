@@ -28,7 +28,8 @@ pub enum Effect {
 /// Disk work; each but the last is reported when done, and one that fails ends the process, a full disk apart where that is said.
 #[derive(Debug)]
 pub enum DiskEffect {
-    /// Write to a WAL segment, durable when reported: [`super::Event::WalWritten`].
+    /// Write to a WAL segment, durable when reported: [`super::Event::WalWritten`], or [`super::Event::WalRefused`] when there is no
+    /// space.
     WalWrite {
         /// Which segment.
         segment: SegmentName,

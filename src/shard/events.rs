@@ -10,7 +10,7 @@ use crate::proto::etcdserverpb::TxnRequest;
 use crate::raft::GroupReport;
 use crate::reign::Reign;
 use crate::state::evaluate::{OpAnswer, Operations, Outcome, Path};
-use crate::wal::SegmentName;
+use crate::wal::{SegmentName, SegmentWrite};
 
 use super::effects::DiskEffect;
 use super::messages::{Refusal, ToCore};
@@ -24,6 +24,9 @@ pub enum Event {
     Core(CoreMessage),
     /// The WAL write under way is durable; its buffer comes back.
     WalWritten(AlignedBuffer),
+    /// There was no space for the WAL write under way, though its segment's is reserved (a file system that copies what it writes): any
+    /// part of it may be there. It is tried again as it is.
+    WalRefused(SegmentWrite),
     /// A segment can be written to.
     SegmentReady(SegmentName),
     /// There was no space for a segment.

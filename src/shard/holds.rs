@@ -139,7 +139,7 @@ impl Core {
     /// Keeps the part until it is committed, and room for it in the log; without room the txn is refused (rule 18).
     fn keep_part(&mut self, place: usize, part: Part, with_prev: bool) -> PartFacts {
         let bytes = part.encoded_bytes_max();
-        if let Err(refusal) = self.log.admit(bytes) {
+        if let Err(refusal) = self.admit(bytes) {
             // What is wrong with an operation of the txn comes first.
             return PartFacts::Refused(usize::MAX, refusal);
         }

@@ -26,6 +26,8 @@ pub struct CoreLog {
     carried: bool,
     /// The disk refused a segment, and since when.
     short_since: Option<Instant>,
+    /// The write in flight was refused for want of space.
+    refused: Option<RefusedWrite>,
     /// Bytes that parts of held groups have been evaluated to, and that are not appended yet.
     promised: usize,
     persists: VecDeque<(RecordNumber, usize, u64)>,
@@ -34,6 +36,13 @@ pub struct CoreLog {
     vote: (Term, Option<MemberId>),
     last_write: Instant,
     sealed: bool,
+}
+
+/// A write for which there was no space.
+struct RefusedWrite {
+    since: Instant,
+    /// None: it is under way again.
+    again: Option<SegmentWrite>,
 }
 
 impl CoreLog {
@@ -51,6 +60,7 @@ impl CoreLog {
             first_is_made: true,
             carried: false,
             short_since: None,
+            refused: None,
             promised: 0,
             persists: VecDeque::new(),
             votes: VecDeque::new(),
@@ -63,7 +73,7 @@ impl CoreLog {
     ///
     /// # Errors
     /// Why there is not: the disk is full, or it is only behind.
-    pub(super) fn admit(&self, bytes: usize) -> Result<(), Refusal> {
+    fn admit(&self, bytes: usize) -> Result<(), Refusal> {
         match self.writer.room() >= self.promised + bytes {
             true => Ok(()),
             false if self.short_since.is_some() => Err(Refusal::DiskFull),
@@ -84,7 +94,12 @@ impl CoreLog {
 
     /// Whether the disk is known to be full, and little room is left.
     pub(super) fn is_short(&self) -> bool {
-        self.short_since.is_some() && self.writer.room() < WAL_SHORT_BYTES
+        self.is_refused() || self.short_since.is_some() && self.writer.room() < WAL_SHORT_BYTES
+    }
+
+    /// Whether the disk has no space for the write in flight: nothing goes to disk before there is.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
     }
 
     pub(super) fn append_vote(&mut self, term: Term, vote: Option<MemberId>) {
@@ -147,11 +162,24 @@ impl CoreLog {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let seal = (!self.sealed && !self.writer.in_flight()).then(|| self.last_write + WAL_IDLE_SEAL);
         let retry = self.short_since.map(|since| since + SPACE_RETRY);
-        [seal, retry].into_iter().flatten().min()
+        let again = self.refused.as_ref().filter(|r| r.again.is_some()).map(|r| r.since + SPACE_RETRY);
+        [seal, retry, again].into_iter().flatten().min()
     }
 }
 
 impl Core {
+    /// Whether another write of a client may be taken. Not while any core's log is refused: a revision taken now could not become
+    /// stable before the one that waits there.
+    ///
+    /// # Errors
+    /// As [`CoreLog::admit`].
+    pub(super) fn admit(&self, bytes: usize) -> Result<(), Refusal> {
+        if self.board.logs_refused() {
+            return Err(Refusal::DiskFull);
+        }
+        self.log.admit(bytes)
+    }
+
     /// What a group wants persisted goes into the pending batch.
     pub(super) fn append_ready(&mut self, place: usize) {
         let shard = &mut self.shards[place];
@@ -175,6 +203,7 @@ impl Core {
     /// Begins the next write, if none is under way.
     pub(super) fn write_log(&mut self, effects: &mut Vec<Effect>) {
         self.prepare_segment(effects);
+        self.write_refused_again(effects);
         self.board.publish_short(self.id, self.log.is_short());
         let known = self.known();
         let write = if self.log.writer.needs_rotation() {
@@ -191,6 +220,30 @@ impl Core {
                 }
             }
             None => {}
+        }
+    }
+
+    /// There was no space for the write in flight. It is the last of its WAL, and nobody was told of what is in it: the same bytes may
+    /// go to the same place again.
+    pub(super) fn wal_refused(&mut self, write: SegmentWrite) {
+        let since = self.now;
+        let (segment, offset) = (write.segment, write.offset);
+        if self.log.refused.replace(RefusedWrite { since, again: Some(write) }).is_none() {
+            self.board.count_refused_log(true);
+            tracing::warn!(
+                segment = %segment,
+                offset,
+                "no space left on the device for a write into a WAL segment: writes are refused until there is"
+            );
+        }
+    }
+
+    fn write_refused_again(&mut self, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let due = self.log.refused.as_mut().filter(|refused| now >= refused.since + SPACE_RETRY);
+        if let Some(write) = due.and_then(|refused| refused.again.take()) {
+            let sealed = self.log.sealed;
+            self.begin_write(write, sealed, effects);
         }
     }
 
@@ -241,6 +294,10 @@ impl Core {
 
     /// The write under way is on disk.
     pub(super) fn wal_written(&mut self, buffer: AlignedBuffer, effects: &mut Vec<Effect>) {
+        if self.log.refused.take().is_some() {
+            self.board.count_refused_log(false);
+            tracing::info!("there is space again for the WAL: writes are taken");
+        }
         self.log.writer.written(buffer);
         let durable = self.log.writer.durable();
         if !self.log.carried {

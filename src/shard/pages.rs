@@ -251,8 +251,10 @@ impl Core {
         let clean = self.shards.iter().all(|s| {
             let replica = &s.replica;
             let checkpointed = replica.checkpoint_is_idle() && replica.applied() == replica.checkpointed();
-            // On a full disk the checkpoint is left to the next run: everything is in the log.
-            s.in_flight.is_empty() && (checkpointed || s.refused.is_some())
+            // On a full disk the checkpoint is left to the next run: everything is in the log. What could not be written to that, nobody
+            // was told of.
+            let written = s.in_flight.is_empty() || self.log.is_refused();
+            written && (checkpointed || s.refused.is_some())
         });
         if clean {
             self.stopped = true;

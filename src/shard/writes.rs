@@ -103,7 +103,7 @@ impl Core {
             }
             Ok(evaluated) => {
                 let bytes = kv::encoded_bytes_max(&evaluated.effects);
-                if let Err(refusal) = self.log.admit(bytes) {
+                if let Err(refusal) = self.admit(bytes) {
                     return self.refuse(&write, refusal, effects);
                 }
                 self.propose(place, &reign, &write, evaluated);

@@ -48,6 +48,8 @@ pub struct SimDisk {
     next: u64,
     /// There is no space for anything new.
     pub is_full: bool,
+    /// What is written goes to another place than what it replaces: a full disk may refuse to write what it has reserved.
+    pub copies: bool,
 }
 
 impl SimFile {

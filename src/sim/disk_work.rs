@@ -7,12 +7,13 @@ use crate::base::{AlignedBuffer, Prng};
 use crate::pages::PageWrite;
 use crate::server::datadir::Paths;
 use crate::shard::{DiskEffect, Event};
+use crate::wal::{SegmentName, SegmentWrite};
 
 use super::disk::SimDisk;
 
 /// A step of a piece of work.
 enum Step {
-    WalWrite { path: PathBuf, offset: u64, bytes: usize },
+    WalWrite { segment: SegmentName, path: PathBuf, offset: u64, bytes: usize },
     Make { path: PathBuf, bytes: u64 },
     Rename { from: PathBuf, to: PathBuf },
     Fill { path: PathBuf, bytes: u64 },
@@ -47,7 +48,7 @@ impl Work {
         let folder = paths.wal().to_path_buf();
         match effect {
             DiskEffect::WalWrite { segment, offset, buffer, bytes } => {
-                work.steps.push_back(Step::WalWrite { path: paths.segment(segment), offset, bytes });
+                work.steps.push_back(Step::WalWrite { segment, path: paths.segment(segment), offset, bytes });
                 work.buffer = Some(buffer);
             }
             DiskEffect::WalPrepare { segment, recycle, bytes, made } => {
@@ -129,10 +130,10 @@ impl Work {
     }
 
     /// Does up to `steps` steps; true when all is done.
-    pub fn advance(&mut self, disk: &mut SimDisk, steps: u64) -> bool {
+    pub fn advance(&mut self, disk: &mut SimDisk, steps: u64, rng: &mut Prng) -> bool {
         for _ in 0..steps {
             let Some(step) = self.steps.pop_front() else { break };
-            if disk.is_full && self.refuse(disk, &step) {
+            if disk.is_full && self.refuse(disk, &step, rng) {
                 break;
             }
             self.step(disk, step);
@@ -141,10 +142,16 @@ impl Work {
     }
 
     /// A step that takes space ends the work where there is none; what it did before stays done.
-    fn refuse(&mut self, disk: &mut SimDisk, step: &Step) -> bool {
+    fn refuse(&mut self, disk: &mut SimDisk, step: &Step, rng: &mut Prng) -> bool {
         match step {
             Step::Fill { path, .. } => disk.remove(path),
             Step::PageWrite { .. } => {}
+            Step::WalWrite { segment, path, offset, bytes } if disk.copies && rng.chance(3, 4) => {
+                let (segment, offset, bytes) = (*segment, *offset, *bytes);
+                let buffer = self.buffer.take().expect("a write has its buffer");
+                disk.write_torn(path, offset, &buffer[..bytes], rng);
+                self.refused = Some(Event::WalRefused(SegmentWrite { segment, offset, buffer, bytes }));
+            }
             _ => return false,
         }
         self.steps.clear();
@@ -154,7 +161,7 @@ impl Work {
 
     fn step(&mut self, disk: &mut SimDisk, step: Step) {
         match step {
-            Step::WalWrite { path, offset, bytes } => {
+            Step::WalWrite { path, offset, bytes, .. } => {
                 let buffer = self.buffer.take().expect("a write has its buffer");
                 disk.write(&path, offset, &buffer[..bytes], true);
                 self.done = Some(Event::WalWritten(buffer));
@@ -187,7 +194,7 @@ impl Work {
     /// Power fails while it is under way.
     pub fn crash(mut self, disk: &mut SimDisk, rng: &mut Prng) {
         match self.steps.pop_front() {
-            Some(Step::WalWrite { path, offset, bytes }) => {
+            Some(Step::WalWrite { path, offset, bytes, .. }) => {
                 let buffer = self.buffer.take().expect("a write has its buffer");
                 disk.write_torn(&path, offset, &buffer[..bytes], rng);
             }

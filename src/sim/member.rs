@@ -210,7 +210,7 @@ impl Member {
             }
             trace(&|| format!("disk: {} of core {}", self.work[at].name(), self.work[at].core));
             let steps = 1 + rng.below(24);
-            if self.work[at].advance(disk, steps) {
+            if self.work[at].advance(disk, steps, rng) {
                 let work = self.work.remove(at);
                 let core = work.core;
                 self.written.extend(work.written.clone().map(|place| (core, place)));

@@ -148,10 +148,12 @@ impl World {
         let shards = [1, 2, 4, 16][rng.below(4) as usize];
         let cache_bytes = [if options.plain { 1 << 20 } else { 0 }, 96 << 10, 1 << 20, 1 << 20][rng.below(4) as usize];
         let shape = Shape { shards, cores: 1, fronts: 1, together: true, cache_bytes, may_die_starting: !options.plain };
+        let mut disk = SimDisk::default();
+        disk.copies = rng.chance(1, 4);
         World {
             options,
             rng,
-            disk: SimDisk::default(),
+            disk,
             shape,
             history: History::new(),
             clients: Clients::default(),
