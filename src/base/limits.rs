@@ -153,8 +153,6 @@ pub const FORGET_BATCH_MAX: usize = 4096;
 pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.
 pub const SLICE_BYTES_MAX: usize = 512 << 10;
-/// Entries that one step of an exact count looks at.
-pub const COUNT_VISITS_MAX: u32 = 1 << 20;
 /// Own segments of a WAL from which on checkpoints are made so that old ones become free.
 pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 2;
 /// Free segments that are kept to be recycled; more are removed.

@@ -104,14 +104,15 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The pages that [`View::range`] will come to and that are not in memory, to be read side by side: `pages` at most.
-    pub fn range_ahead(&self, query: &RangeQuery, resume: Option<&[u8]>, pages: usize) -> Vec<Fault> {
-        if matches!(query.span, Span::Key(_)) {
+    /// The pages that a walk over `span` from `resume` on will come to and that are not in memory, to be read side by side: `pages` at
+    /// most, and none behind so many entries.
+    pub fn range_ahead(&self, span: &Span, resume: Option<&[u8]>, pages: usize, entries: usize) -> Vec<Fault> {
+        if matches!(span, Span::Key(_)) {
             return Vec::new();
         }
-        let (from, end) = KeyBuffer::tree_bounds(query.span.bounds(resume));
+        let (from, end) = KeyBuffer::tree_bounds(span.bounds(resume));
         let end = end.as_ref().map(KeyBuffer::as_slice);
-        self.mvcc.store().reader().ahead(KEYS, from.as_slice(), end, pages, query.limit as u64)
+        self.mvcc.store().reader().ahead(KEYS, from.as_slice(), end, pages, entries as u64)
     }
 
     fn lives(&self, key: &[u8], at: At) -> Result<bool, Fault> {

@@ -19,7 +19,8 @@ use super::effects::{DiskEffect, Effect};
 use super::events::{CoreMessage, Event, HoldId, HoldPurpose};
 use super::holds::{CommitPart, Held, HoldAsked};
 use super::log::CoreLog;
-use super::messages::{Answer, Leave, Read, Refusal, Ticket, ToCore, ToFront, Write};
+use super::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront, Write};
+use super::reading::Reading;
 
 /// What is the same for every core of the process, for as long as it runs.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +107,7 @@ pub struct Shard {
     /// Walks that have done a slice, and do the next one in the next round: other work comes in between.
     pub(super) sliced: Vec<Waiting>,
     /// Reads that wait for applying.
-    pub(super) after_apply: Vec<(Ticket, Read)>,
+    pub(super) after_apply: Vec<Reading>,
     /// The compaction that is being sliced.
     pub(super) slicing: Option<Compaction>,
     /// The barrier of this term, until a quorum has it.
@@ -170,10 +171,7 @@ pub(super) struct Awaited {
 /// What goes on when a page is there, or its next turn has come.
 pub(super) enum Waiting {
     Write(QueuedWrite),
-    Read {
-        ticket: Ticket,
-        read: Read,
-    },
+    Read(Reading),
     Hold {
         id: HoldId,
         term: Term,
@@ -259,7 +257,7 @@ impl Core {
                 let memo = Memo::default();
                 self.write(group, QueuedWrite { ticket, term, write, memo, with_prev: None, told: None }, effects);
             }
-            ToCore::Read { ticket, group, read } => self.read(group, ticket, read, effects),
+            ToCore::Read { ticket, group, read } => self.read(group, Reading { ticket, read, found: None }, effects),
             ToCore::Order { ticket, term, order } => self.order(ticket, term, order, effects),
             ToCore::Cancel { ticket, group } => self.cancel(ticket, group, effects),
         }

@@ -26,6 +26,7 @@ mod holds;
 mod log;
 pub mod messages;
 mod pages;
+mod reading;
 mod reads;
 mod takeover;
 mod writes;

@@ -42,7 +42,7 @@ impl Core {
         let group = self.shards[place].id();
         match waiting {
             Waiting::Write(write) => self.write_again(place, write, effects),
-            Waiting::Read { ticket, read } => self.read(group, ticket, read, effects),
+            Waiting::Read(reading) => self.read_on(place, reading, effects),
             Waiting::Hold { id, term, purpose, memo } => self.hold(HoldAsked { id, term, purpose, memo }, group, effects),
             Waiting::Part { id, path, memo } => self.evaluate_part(id, group, path, memo, effects),
             Waiting::Nobody => {}
@@ -83,8 +83,8 @@ impl Core {
             }
         }
         if !self.shards[place].after_apply.is_empty() {
-            for (ticket, read) in std::mem::take(&mut self.shards[place].after_apply) {
-                self.read(group, ticket, read, effects);
+            for reading in std::mem::take(&mut self.shards[place].after_apply) {
+                self.read(group, reading, effects);
             }
         }
         for entry in applied {

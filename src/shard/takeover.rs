@@ -54,7 +54,7 @@ impl Core {
                         false
                     }
                     Waiting::Hold { .. } | Waiting::Part { .. } => false,
-                    Waiting::Read { .. }
+                    Waiting::Read(_)
                     | Waiting::Nobody
                     | Waiting::Apply
                     | Waiting::Ahead(_)

@@ -37,4 +37,6 @@ mod world;
 pub use world::{Options, Report, Violation, command, run};
 
 #[cfg(test)]
+mod reads_test;
+#[cfg(test)]
 mod sim_test;
