@@ -21,26 +21,16 @@ pub enum Step {
     Fresh,
     /// Its message is here, and waits for a reign.
     Parked(Bytes),
-    /// Evaluated by a core.
-    Write {
-        /// To cancel it by.
-        ticket: u64,
-        /// What the answer is made of.
-        kind: WriteKind,
-    },
+    /// Evaluated by a core; what its answer is made of.
+    Write(WriteKind),
     /// Reading one key; then it answers, with this revision in the header.
     Get(Revision),
     /// Reading; then it answers.
     Reads(Box<Reads>),
     /// A RangeStream.
     Stream(Box<RangeStream>),
-    /// Asked of core 0.
-    Order {
-        /// To cancel it by.
-        ticket: u64,
-        /// What the answer is made of.
-        kind: OrderKind,
-    },
+    /// Asked of core 0; what its answer is made of.
+    Order(OrderKind),
     /// A TimeToLive that gathers keys.
     TimeToLive(Box<TimeToLive>),
     /// A hash of the store.
@@ -102,27 +92,43 @@ pub struct Call {
     /// What it is doing.
     pub step: Step,
     /// The revisions that its reads keep from being removed.
-    pub holds: Holds,
+    pub holds: Few<Revision>,
+    /// The tickets of what it has asked the cores and was not answered, to be cancelled when the call ends.
+    pub asked: Few<u64>,
 }
 
-/// Revisions kept for a call. Most calls keep one, which costs no memory of its own.
-#[derive(Default)]
-pub struct Holds {
-    first: Option<Revision>,
-    rest: Vec<Revision>,
+/// What a call has of a kind. Most calls have one, which costs no memory of its own.
+pub struct Few<T> {
+    first: Option<T>,
+    rest: Vec<T>,
 }
 
-impl Holds {
+impl<T> Default for Few<T> {
+    fn default() -> Few<T> {
+        Few { first: None, rest: Vec::new() }
+    }
+}
+
+impl<T: Copy + PartialEq> Few<T> {
     /// One more.
-    pub fn push(&mut self, revision: Revision) {
+    pub fn push(&mut self, item: T) {
         match self.first {
-            None => self.first = Some(revision),
-            Some(_) => self.rest.push(revision),
+            None => self.first = Some(item),
+            Some(_) => self.rest.push(item),
+        }
+    }
+
+    /// One less, if it is there.
+    pub fn remove(&mut self, item: T) {
+        if self.first == Some(item) {
+            self.first = None;
+        } else if let Some(at) = self.rest.iter().position(|one| *one == item) {
+            self.rest.swap_remove(at);
         }
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = Revision> {
+    pub fn iter(&self) -> impl Iterator<Item = T> {
         self.first.into_iter().chain(self.rest.iter().copied())
     }
 }

@@ -10,7 +10,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::shard::messages::Answer;
 
 use super::call::{CallId, Method, Status};
-use super::calls::{Due, Step};
+use super::calls::{Call, Due, Step};
 use super::errors;
 use super::front::{Begun, Front, FrontEffect, Stop};
 use super::tickets::{Ask, Open, Owner};
@@ -104,6 +104,14 @@ impl Front {
         if self.tickets.free(core) { Ok(()) } else { Err(errors::TOO_MANY_REQUESTS) }
     }
 
+    /// Asks a group's core (core 0 for orders) on behalf of a call, which is there; `part` tells its several reads apart.
+    pub(super) fn ask_for(&mut self, call: CallId, part: u32, group: GroupId, ask: Ask) -> &mut Call {
+        let number = self.ask(group, Owner::Call { call, part }, ask);
+        let call = self.calls.get(call).expect("a call that asks is there");
+        call.asked.push(number);
+        call
+    }
+
     /// Asks a group's core (core 0 for orders).
     pub(super) fn ask(&mut self, group: GroupId, owner: Owner, ask: Ask) -> u64 {
         let core = match ask {
@@ -119,20 +127,21 @@ impl Front {
 
     pub(super) fn answered(&mut self, open: Open, answer: Answer) {
         match open.owner {
-            Owner::Call { call, part } => self.call_answered(call, part, open.group, answer),
+            Owner::Call { call, part } => self.call_answered(call, part, open, answer),
             Owner::CatchUp { task } => self.catch_up_answered(task, open.group, answer),
             Owner::CompactionHash { call } => self.compaction_hash_answered(call, open.group, answer),
             Owner::Nobody => {}
         }
     }
 
-    fn call_answered(&mut self, id: CallId, part: u32, group: GroupId, answer: Answer) {
+    fn call_answered(&mut self, id: CallId, part: u32, Open { number, group, .. }: Open, answer: Answer) {
         let Some(call) = self.calls.get(id) else { return };
+        call.asked.remove(number);
         match (mem::replace(&mut call.step, Step::Fresh), answer) {
             (Step::KeepAlives(alives), answer) => self.keep_alive_answered(id, alives, answer),
-            (Step::Order { kind, .. }, answer) => self.order_answered(id, kind, answer),
+            (Step::Order(kind), answer) => self.order_answered(id, kind, answer),
             (_, Answer::Refused(refusal)) => self.finish(id, errors::of_refusal(refusal)),
-            (Step::Write { kind, .. }, answer) => self.write_answered(id, kind, answer),
+            (Step::Write(kind), answer) => self.write_answered(id, kind, answer),
             (Step::Get(revision), answer) => self.got(id, revision, answer),
             (Step::Reads(reads), answer) => self.reads_answered(id, reads, part, group, answer),
             (Step::Stream(stream), answer) => self.stream_answered(id, stream, group, answer),
@@ -166,17 +175,12 @@ impl Front {
         for revision in call.holds.iter() {
             self.shared.give_back(revision);
         }
+        for ticket in call.asked.iter() {
+            if let Some((core, message)) = self.tickets.cancel(ticket) {
+                self.effects.push(FrontEffect::ToCore(core, message));
+            }
+        }
         match call.step {
-            Step::Write { ticket, .. } | Step::Order { ticket, .. } => {
-                if let Some((core, message)) = self.tickets.cancel(ticket) {
-                    self.effects.push(FrontEffect::ToCore(core, message));
-                }
-            }
-            Step::KeepAlives(alives) => {
-                if let Some((core, message)) = alives.ticket().and_then(|ticket| self.tickets.cancel(ticket)) {
-                    self.effects.push(FrontEffect::ToCore(core, message));
-                }
-            }
             Step::Watch => self.watch_end(id),
             Step::Parked(message) => self.parked_bytes -= message.len(),
             _ => {}

@@ -13,7 +13,7 @@ use crate::reign::Board;
 use crate::shard::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront};
 
 use super::call::{CallId, CallOptions, Code, Method, Status};
-use super::calls::{Call, Calls, Due, Holds, Step};
+use super::calls::{Call, Calls, Due, Few, Step};
 use super::config::Config;
 use super::errors;
 use super::hash::CompactionHashes;
@@ -176,7 +176,8 @@ impl Front {
             limit: Instant::MAX,
             require_leader: options.require_leader,
             step: Step::Fresh,
-            holds: Holds::default(),
+            holds: Few::default(),
+            asked: Few::default(),
         };
         self.calls.insert(id, call);
         if bad_version {
@@ -335,7 +336,7 @@ impl Front {
     /// What cores evaluate in a reign that is over has an unknown outcome.
     fn end_writes(&mut self) {
         let asked = |call: &Call| match &call.step {
-            Step::Write { .. } | Step::Order { .. } => true,
+            Step::Write(_) | Step::Order(_) => true,
             Step::KeepAlives(alives) => alives.asks(),
             _ => false,
         };

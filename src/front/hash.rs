@@ -167,7 +167,7 @@ impl Front {
         let query = HashQuery { revision, compacted: self.hold_floor(id), at_compaction: false };
         let (job, asked) = HashJob::new(query, groups);
         for (group, read) in asked {
-            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+            self.ask_for(id, 0, group, Ask::Read(read));
         }
         self.no_limit(id);
         self.calls.get(id).expect("a call that begins is there").step = Step::Hash(Box::new(HashCall { job, current, whole }));
@@ -188,7 +188,7 @@ impl Front {
     /// A group has answered its part of a call's hash.
     pub(super) fn hash_answered(&mut self, id: CallId, mut hash: Box<HashCall>, group: GroupId, answer: Answer) {
         if let Some((group, read)) = hash.job.give(group, answer) {
-            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+            self.ask_for(id, 0, group, Ask::Read(read));
         }
         if !hash.job.is_done() {
             self.calls.get(id).expect("a call that reads is there").step = Step::Hash(hash);

@@ -11,7 +11,7 @@ use super::calls::{OrderKind, Step, WriteKind};
 use super::front::{Begun, Front, Stop};
 use super::range::RangeJob;
 use super::reads::Then;
-use super::tickets::{Ask, Owner};
+use super::tickets::Ask;
 use super::txn::{Route, is_read_only};
 use super::{encode, errors, validate};
 
@@ -50,10 +50,9 @@ impl Front {
     fn get(&mut self, id: CallId, key: Bytes, at: At, current: Revision) -> Begun {
         let group = self.config.layout.of_key(&key);
         self.free(self.config.layout.core(group))?;
-        let call = self.calls.get(id).expect("a call that begins is there");
+        let call = self.ask_for(id, 0, group, Ask::Read(Read::Get { key, at }));
         call.limit = Instant::MAX;
         call.step = Step::Get(current);
-        self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(Read::Get { key, at }));
         Ok(())
     }
 
@@ -145,15 +144,13 @@ impl Front {
         let term = self.reign()?;
         validate::size(out.message_len, self.config.request_bytes_max)?;
         self.alarms(cost > 0)?;
-        let owner = Owner::Call { call: id, part: 0 };
         let alone = out.groups.iter().next().filter(|_| out.groups.len() == 1);
         let (group, ask) = match alone {
             Some(group) => (group, Ask::Write(term, out.write)),
             None => (GroupId::META, Ask::Order(term, Order::Write { write: out.write, groups: out.groups })),
         };
         self.free(self.config.layout.core(group))?;
-        let ticket = self.ask(group, owner, ask);
-        self.calls.get(id).expect("a call that begins is there").step = Step::Write { ticket, kind: out.kind };
+        self.ask_for(id, 0, group, ask).step = Step::Write(out.kind);
         self.arm(id);
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::shard::messages::{Answer, At, Order, Read, Refusal};
 use super::call::{CallId, Status, frame};
 use super::calls::{OrderKind, Step};
 use super::front::{Begun, Front, FrontEffect, Stop};
-use super::tickets::{Ask, Owner};
+use super::tickets::Ask;
 use super::{errors, validate};
 
 /// A TimeToLive that gathers the attached keys.
@@ -36,19 +36,12 @@ struct Asked {
     id: i64,
     /// Made before the lease is renewed, so that its revision is never one at which the lease was gone already.
     header: pb::ResponseHeader,
-    /// To cancel it by.
-    ticket: u64,
 }
 
 impl KeepAlives {
     /// Whether one is under way.
     pub fn asks(&self) -> bool {
         self.asked.is_some()
-    }
-
-    /// The ticket of the one under way.
-    pub fn ticket(&self) -> Option<u64> {
-        self.asked.as_ref().map(|a| a.ticket)
     }
 }
 
@@ -118,7 +111,7 @@ impl Front {
         let ttl = TimeToLive { response, at, left: groups.len() };
         for group in groups {
             let read = Read::Attached { lease, at, resume: None };
-            self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+            self.ask_for(id, 0, group, Ask::Read(read));
         }
         self.calls.get(id).expect("a call that reads is there").step = Step::TimeToLive(Box::new(ttl));
     }
@@ -130,7 +123,7 @@ impl Front {
         match resume {
             Some(resume) => {
                 let read = Read::Attached { lease: LeaseId(ttl.response.id), at: ttl.at, resume: Some(resume) };
-                self.ask(group, Owner::Call { call: id, part: 0 }, Ask::Read(read));
+                self.ask_for(id, 0, group, Ask::Read(read));
             }
             None => ttl.left -= 1,
         }
@@ -192,10 +185,10 @@ impl Front {
         };
         let header = self.current_header();
         let order = Order::LeaseKeepAlive { id: LeaseId(lease) };
-        let ticket = self.ask(GroupId::META, Owner::Call { call: id, part: 0 }, Ask::Order(term, order));
+        self.ask_for(id, 0, GroupId::META, Ask::Order(term, order));
         let alives = self.alives(id);
         alives.waiting.pop_front();
-        alives.asked = Some(Asked { id: lease, header, ticket });
+        alives.asked = Some(Asked { id: lease, header });
     }
 
     /// A keep-alive is answered. A lease that is not there is told with a TTL of 0, and the stream goes on.
@@ -227,8 +220,7 @@ impl Front {
     /// Asks core 0 for something on behalf of a call.
     pub(super) fn order(&mut self, id: CallId, term: Term, order: Order, kind: OrderKind) -> Result<(), Stop> {
         self.free(CoreId(0))?;
-        let ticket = self.ask(GroupId::META, Owner::Call { call: id, part: 0 }, Ask::Order(term, order));
-        self.calls.get(id).expect("a call that begins is there").step = Step::Order { ticket, kind };
+        self.ask_for(id, 0, GroupId::META, Ask::Order(term, order)).step = Step::Order(kind);
         self.arm(id);
         Ok(())
     }

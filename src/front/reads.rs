@@ -9,7 +9,7 @@ use super::calls::Step;
 use super::encode;
 use super::front::Front;
 use super::range::{Asked, Outcome, RangeJob};
-use super::tickets::{Ask, Owner};
+use super::tickets::Ask;
 
 /// A call that reads.
 pub struct Reads {
@@ -112,7 +112,7 @@ impl Front {
     /// Asks for slices on behalf of a call.
     pub(super) fn ask_slices(&mut self, id: CallId, part: u32, asked: Vec<Asked>) {
         for (group, read) in asked {
-            self.ask(group, Owner::Call { call: id, part }, Ask::Read(Read::Range(read)));
+            self.ask_for(id, part, group, Ask::Read(Read::Range(read)));
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Owner {
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Open {
+    /// Its ticket's number.
+    pub number: u64,
     /// Who waits.
     pub owner: Owner,
     /// The group asked; [`GroupId::META`] for orders.
@@ -62,7 +64,7 @@ pub struct Tickets {
     open: HashMap<u64, Open>,
     credits: Vec<usize>,
     /// What goes on with something begun, and waits for a credit: bounded by what was begun.
-    backlog: Vec<VecDeque<ToCore>>,
+    backlog: Vec<VecDeque<(u64, ToCore)>>,
 }
 
 impl Tickets {
@@ -87,7 +89,7 @@ impl Tickets {
         let number = self.next;
         self.next += 1;
         let ticket = Ticket { front: self.front, number };
-        self.open.insert(number, Open { owner, group, core });
+        self.open.insert(number, Open { number, owner, group, core });
         let message = match ask {
             Ask::Write(term, write) => ToCore::Write { ticket, term, group, write },
             Ask::Read(read) => ToCore::Read { ticket, group, read },
@@ -95,25 +97,27 @@ impl Tickets {
         };
         let at = usize::from(core.0);
         if self.credits[at] == 0 {
-            self.backlog[at].push_back(message);
+            self.backlog[at].push_back((number, message));
             return (number, None);
         }
         self.credits[at] -= 1;
         (number, Some(message))
     }
 
-    /// The answer to a ticket is here. Its credit goes to the next message in the backlog, if there is one.
+    /// The answer to a ticket is here. Its credit goes to the next message in the backlog that somebody waits for.
     pub fn close(&mut self, ticket: Ticket) -> (Open, Option<(CoreId, ToCore)>) {
         assert_eq!(ticket.front, self.front, "an answer for another front");
         let open = self.open.remove(&ticket.number).expect("every ticket is answered once");
         let at = usize::from(open.core.0);
-        match self.backlog[at].pop_front() {
-            Some(message) => (open, Some((open.core, message))),
-            None => {
-                self.credits[at] += 1;
-                (open, None)
+        while let Some((number, message)) = self.backlog[at].pop_front() {
+            if self.open[&number].owner != Owner::Nobody {
+                return (open, Some((open.core, message)));
             }
+            // Nobody waits for it any more, and no core has seen it.
+            self.open.remove(&number);
         }
+        self.credits[at] += 1;
+        (open, None)
     }
 
     /// Nobody waits for this any more: the message that tells the core to drop it.

@@ -65,6 +65,8 @@ pub struct Core {
     /// Whether this core has applied up to its barriers: from then on requests are evaluated.
     pub(super) serving: bool,
     pub(super) live: HashSet<LeaseId>,
+    /// What fronts no longer want: dropped when the wake-up ends.
+    pub(super) cancelled: HashSet<Ticket>,
     /// What asked core 0 about leases, in the order of asking.
     pub(super) asked_leases: VecDeque<AskedLeases>,
     pub(super) known_stable: Revision,
@@ -161,7 +163,6 @@ pub(super) enum Walker {
 }
 
 /// A page that is being read.
-#[derive(Default)]
 pub(super) struct Awaited {
     /// When it was asked for: what was used then and since stays in memory.
     pub(super) since: Tick,
@@ -192,6 +193,18 @@ pub(super) enum Waiting {
     Defragment,
 }
 
+impl Waiting {
+    /// Whose it is, if it is a front's.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Waiting::Write(write) => Some(write.ticket),
+            Waiting::Read(reading) => Some(reading.ticket),
+            Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Apply | Waiting::Nobody => None,
+            Waiting::Ahead(_) | Waiting::Slice | Waiting::Defragment => None,
+        }
+    }
+}
+
 impl Core {
     /// A core that has just been started; `replicas` are its groups', as recovery left them, lowest first;
     /// `known_stable` is the highest revision that any file of the member knows to be stable (rule 6).
@@ -219,6 +232,7 @@ impl Core {
             reign: None,
             serving: false,
             live: HashSet::new(),
+            cancelled: HashSet::new(),
             asked_leases: VecDeque::new(),
             known_stable,
             chief: chief.map(Box::new),
@@ -259,7 +273,8 @@ impl Core {
             }
             ToCore::Read { ticket, group, read } => self.read(group, Reading { ticket, read, found: None }, effects),
             ToCore::Order { ticket, term, order } => self.order(ticket, term, order, effects),
-            ToCore::Cancel { ticket, group } => self.cancel(ticket, group, effects),
+            ToCore::Cancel { ticket, group: GroupId::META } => self.cancel_order(ticket, effects),
+            ToCore::Cancel { ticket, .. } => drop(self.cancelled.insert(ticket)),
         }
     }
 
@@ -319,6 +334,7 @@ impl Core {
         self.now = now;
         self.board.count_loop(self.id);
         self.tick_chief(effects);
+        self.drop_cancelled(effects);
         self.walk_on(effects);
         self.commit_stable();
         for place in 0..self.shards.len() {
@@ -457,11 +473,10 @@ impl Shard {
     pub(super) fn wait_for(&mut self, fault: Fault, what: Waiting, effects: &mut Vec<Effect>) {
         let group = self.id();
         let now = self.replica.machine.store().tick();
-        let awaited = self.waiting.entry(fault.first).or_default();
-        if awaited.work.is_empty() {
-            awaited.since = now;
+        let awaited = self.waiting.entry(fault.first).or_insert_with(|| {
             effects.push(Effect::Disk(DiskEffect::PageRead { group, fault }));
-        }
+            Awaited { since: now, work: Vec::new() }
+        });
         awaited.work.push(what);
     }
 }

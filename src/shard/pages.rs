@@ -24,7 +24,8 @@ impl Core {
         if let Err(damage) = self.shards[place].replica.install(fault, bytes) {
             return effects.push(Effect::Fatal(format!("page file {} is damaged: {damage}", file_name(group))));
         }
-        for waiting in self.shards[place].waiting.remove(&fault.first).unwrap_or_default().work {
+        let work = self.shards[place].waiting.remove(&fault.first).map_or(Vec::new(), |awaited| awaited.work);
+        for waiting in work {
             self.go_on(place, waiting, effects);
         }
     }

@@ -44,35 +44,30 @@ impl Core {
         }
     }
 
-    /// Drops what a front no longer wants and what has not been evaluated.
-    pub(super) fn cancel(&mut self, ticket: Ticket, group: GroupId, effects: &mut Vec<Effect>) {
-        if group == GroupId::META {
-            return self.cancel_order(ticket, effects);
-        }
-        let Some(place) = self.place(group) else { return };
-        let shard = &mut self.shards[place];
-        let mut found = false;
-        shard.queue.retain(|write| {
-            found |= write.ticket == ticket;
-            write.ticket != ticket
-        });
-        for work in shard.waiting.values_mut().map(|awaited| &mut awaited.work).chain([&mut shard.sliced]) {
-            work.retain(|w| {
-                let it = match w {
-                    Waiting::Write(write) => write.ticket == ticket,
-                    Waiting::Read(reading) => reading.ticket == ticket,
-                    Waiting::Hold { .. } | Waiting::Part { .. } | Waiting::Nobody => false,
-                    Waiting::Apply | Waiting::Ahead(_) | Waiting::Slice | Waiting::Defragment => false,
-                };
-                found |= it;
-                !it
-            });
-        }
-        if shard.walking.take_if(|walker| *walker == Walker::Write(ticket)).is_some() {
-            self.queued_writes(place, effects);
-        }
-        if found {
-            self.answer(ticket, Leave::Now, Answer::Refused(Refusal::Cancelled), effects);
+    /// Drops what fronts no longer want and what has not been evaluated or answered: all in one go through what waits.
+    pub(super) fn drop_cancelled(&mut self, effects: &mut Vec<Effect>) {
+        let cancelled = std::mem::take(&mut self.cancelled);
+        for place in (0..self.shards.len()).filter(|_| !cancelled.is_empty()) {
+            let shard = &mut self.shards[place];
+            let mut dropped = Vec::new();
+            let mut stays = |ticket: Ticket| {
+                let is_cancelled = cancelled.contains(&ticket);
+                dropped.extend(is_cancelled.then_some(ticket));
+                !is_cancelled
+            };
+            shard.queue.retain(|write| stays(write.ticket));
+            shard.after_apply.retain(|reading| stays(reading.ticket));
+            for work in shard.waiting.values_mut().map(|awaited| &mut awaited.work).chain([&mut shard.sliced]) {
+                work.retain(|waiting| waiting.ticket().is_none_or(&mut stays));
+            }
+            let walked = shard.walking.take_if(|walker| matches!(walker, Walker::Write(ticket) if cancelled.contains(ticket)));
+            dropped.sort_unstable_by_key(|ticket| (ticket.front, ticket.number));
+            for ticket in dropped {
+                self.answer(ticket, Leave::Now, Answer::Refused(Refusal::Cancelled), effects);
+            }
+            if walked.is_some() {
+                self.queued_writes(place, effects);
+            }
         }
     }
 }

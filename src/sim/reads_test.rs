@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::base::limits::{COUNT_CORRECTIONS_MAX, PAGE_BYTES, SLICE_VISITS_MAX};
+use crate::base::limits::{COUNT_CORRECTIONS_MAX, PAGE_BYTES, READ_AHEAD_PAGES, SLICE_VISITS_MAX};
 use crate::base::{Instant, Prng};
 use crate::front::{CallId, Method, Status};
 use crate::proto::etcdserverpb as pb;
@@ -60,11 +60,7 @@ impl Rig {
     fn put_all(&mut self, keys: std::ops::Range<usize>) -> i64 {
         let mut revision = 0;
         for first in keys.step_by(OPERATIONS) {
-            let put =
-                |key: usize| pb::PutRequest { key: key_of(key), value: Bytes::from_static(&[7; 40]), ..Default::default() };
-            let op = |key| pb::RequestOp { request: Some(Request::RequestPut(put(key))) };
-            let success = (first..first + OPERATIONS).map(op).collect();
-            let call = self.open(Method::Txn, &pb::TxnRequest { success, ..Default::default() });
+            let call = self.open(Method::Txn, &puts(first));
             let response: pb::TxnResponse = self.answer(call);
             revision = response.header.expect("every answer has a header").revision;
         }
@@ -88,7 +84,8 @@ impl Rig {
         T::decode(self.answers.remove(&call).expect("what ended well was answered")).expect("it was encoded")
     }
 
-    fn step(&mut self) {
+    /// One thing happens. False: nothing was possible but for the clock to go on.
+    fn step(&mut self) -> bool {
         self.steps += 1;
         assert!(self.steps < STEPS_MAX, "nothing comes of it");
         self.now = self.now + Duration::from_nanos(self.rng.below(20_000));
@@ -96,7 +93,8 @@ impl Rig {
         let mut trace = |text: &dyn Fn() -> String| pages_read += u64::from(text().starts_with("disk: page read"));
         let done = self.member.step(&mut self.disk, self.now, &mut self.rng, &mut out, &mut trace);
         self.pages_read += pages_read;
-        if !done.expect("nothing is damaged") {
+        let done = done.expect("nothing is damaged");
+        if !done {
             self.now = self.now.max(self.member.next_deadline());
         }
         for (call, message) in out {
@@ -105,6 +103,12 @@ impl Rig {
                 Outgoing::Finish(_, status) => drop(self.ended.insert(call, status)),
             }
         }
+        done
+    }
+
+    /// Goes on until nothing is left to do but for timers.
+    fn rest(&mut self) {
+        while self.step() {}
     }
 
     /// How many pages of 4 KiB the keys take, about.
@@ -115,6 +119,13 @@ impl Rig {
 
 fn key_of(key: usize) -> Bytes {
     Bytes::from(format!("a key of some bytes {key:08}"))
+}
+
+/// Puts of neighbouring keys.
+fn puts(first: usize) -> pb::TxnRequest {
+    let put = |key: usize| pb::PutRequest { key: key_of(key), value: Bytes::from_static(&[7; 40]), ..Default::default() };
+    let op = |key| pb::RequestOp { request: Some(Request::RequestPut(put(key))) };
+    pb::TxnRequest { success: (first..first + OPERATIONS).map(op).collect(), ..Default::default() }
 }
 
 fn list(revision: i64) -> pb::RangeRequest {
@@ -145,4 +156,37 @@ fn a_list_at_an_old_revision_ends_and_puts_go_on_beside_it() {
     let (read, pages) = (rig.pages_read - before, rig.pages());
     println!("{read} pages of {pages} were read in {} steps, and {puts} puts answered", rig.steps - steps);
     assert!(read > pages / 16 && read < 3 * pages, "{read} pages were read of {pages}");
+}
+
+#[test]
+fn a_read_of_a_client_that_is_gone_reads_nothing_more() {
+    let (mut rig, old) = Rig::new();
+    let before = rig.pages_read;
+    let call = rig.open(Method::Range, &list(old));
+    while rig.pages_read < before + 10 {
+        rig.step();
+    }
+    rig.member.call(0, Incoming::Cancel(call));
+    let before = rig.pages_read;
+    rig.rest();
+    let read = rig.pages_read - before;
+    assert!(read <= READ_AHEAD_PAGES as u64 + 8, "{read} pages were read for nobody");
+    assert!(!rig.ended.contains_key(&call), "who is gone is told nothing");
+}
+
+#[test]
+fn a_count_over_much_that_is_not_applied_waits_for_that_and_walks_over_nothing() {
+    let (mut rig, _) = Rig::new();
+    let calls: Vec<CallId> = (0..CHANGED).step_by(OPERATIONS).map(|first| rig.open(Method::Txn, &puts(first))).collect();
+    for call in calls {
+        rig.answer::<pb::TxnResponse>(call);
+    }
+    let before = rig.pages_read;
+    let call = rig.open(Method::Range, &list(0));
+    let response: pb::RangeResponse = rig.answer(call);
+    assert_eq!((response.kvs.len(), response.count, response.more), (5, KEYS as i64, true));
+    // Applying reads the pages of a quarter of the keys.
+    let (read, pages) = (rig.pages_read - before, rig.pages());
+    println!("{read} pages of {pages} were read");
+    assert!(read < pages / 4, "{read} pages were read of {pages}");
 }

@@ -141,7 +141,7 @@ impl Cores {
     /// What is still queued is dropped and answered; what is not is answered in its time.
     fn cancel(&mut self, core: usize, ticket: Ticket) {
         self.cancelled += 1;
-        let asks = |m: &ToCore| matches!(m, ToCore::Write { ticket: t, .. } | ToCore::Order { ticket: t, .. } if *t == ticket);
+        let asks = |m: &ToCore| matches!(m, ToCore::Write { ticket: t, .. } | ToCore::Order { ticket: t, .. } | ToCore::Read { ticket: t, .. } if *t == ticket);
         if let Some(at) = self.inbox[core].iter().position(asks) {
             self.inbox[core].remove(at);
             self.answer(core, ticket, Leave::Now, Answer::Refused(Refusal::Cancelled));

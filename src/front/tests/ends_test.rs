@@ -151,6 +151,50 @@ fn deadlines_and_cancels_drop_what_is_queued() {
 }
 
 #[test]
+fn reads_of_calls_that_are_gone_are_dropped() {
+    let mut world = World::new(4, 3);
+    let all = pb::RangeRequest { range_end: Bytes::from("\0"), limit: 5, ..get("a") };
+    let read = world.call(Method::Range, &all);
+    world.settle();
+    assert_eq!((status(&world, read), world.cores.cancelled), (Some(Status::OK), 0), "what is answered is not cancelled");
+    let key = world.call(Method::Range, &get("k"));
+    let list = world.call(Method::Range, &all);
+    let stream = world.call(Method::RangeStream, &all);
+    let hash = world.call(Method::HashKV, &pb::HashKvRequest { revision: 0 });
+    let deadline = Some(world.now + Duration::from_millis(50));
+    let late = world.open_with(Method::Range, CallOptions { deadline, ..Default::default() });
+    world.send(late, &all);
+    [key, list, stream, hash].into_iter().for_each(|id| world.front.cancel(CallId(id)));
+    world.effects(None);
+    world.pass(Duration::from_millis(60));
+    assert_eq!(status(&world, late), Some(errors::DEADLINE_EXCEEDED));
+    world.settle();
+    assert_eq!(world.cores.cancelled, 1 + 4 * 4, "one group for a key, four for each of the others");
+    assert_eq!((world.front.load().calls, world.front.load().asked), (0, 0));
+}
+
+#[test]
+fn what_waits_for_a_credit_when_its_call_ends_is_not_asked() {
+    let mut world = World::new(1, 1);
+    for _ in 0..CREDITS_PER_CORE - 1 {
+        world.call(Method::Put, &put("k"));
+    }
+    let range = pb::RequestOp { request: Some(pb::request_op::Request::RequestRange(get("k"))) };
+    let txn = pb::TxnRequest { success: vec![range; 5], ..Default::default() };
+    let read = world.call(Method::Txn, &txn);
+    assert_eq!(world.front.load().asked, CREDITS_PER_CORE + 4);
+    world.front.cancel(CallId(read));
+    world.effects(None);
+    world.settle();
+    assert_eq!((world.front.load().calls, world.front.load().asked), (0, 0));
+    for _ in 0..CREDITS_PER_CORE {
+        world.call(Method::Put, &put("k"));
+    }
+    let more = world.call(Method::Put, &put("k"));
+    assert_eq!(status(&world, more), Some(errors::TOO_MANY_REQUESTS), "every credit has come back, and none twice");
+}
+
+#[test]
 fn clients_that_go_away_at_any_moment_leave_nothing_behind() {
     for seed in 0..200 {
         let mut world = World::new([1, 4, 16][seed as usize % 3], seed);
