@@ -285,8 +285,7 @@ impl Shard {
     fn look_ahead(&mut self, effects: &mut Vec<Effect>) {
         let room = APPLY_AHEAD_READS.saturating_sub(self.reading_ahead);
         for (index, fault) in self.replica.look_ahead(room) {
-            self.reading_ahead += 1;
-            self.wait_for(fault, Waiting::Ahead(index), effects);
+            self.read_ahead(index, fault, effects);
         }
     }
 
@@ -294,9 +293,17 @@ impl Shard {
     fn look_again(&mut self, index: Index, effects: &mut Vec<Effect>) {
         self.reading_ahead -= 1;
         for fault in self.replica.look_at(index) {
+            self.read_ahead(index, fault, effects);
+        }
+        self.look_ahead(effects);
+    }
+
+    /// An entry with many changes wants many pages, and is looked at whenever one of them has come: it waits for each once.
+    fn read_ahead(&mut self, index: Index, fault: Fault, effects: &mut Vec<Effect>) {
+        let is_it = |waiting: &Waiting| matches!(waiting, Waiting::Ahead(of) if *of == index);
+        if !self.waiting.get(&fault.first).is_some_and(|awaited| awaited.work.iter().any(is_it)) {
             self.reading_ahead += 1;
             self.wait_for(fault, Waiting::Ahead(index), effects);
         }
-        self.look_ahead(effects);
     }
 }
