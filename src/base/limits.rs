@@ -163,6 +163,8 @@ pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(
 pub const SPACE_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 /// On a full disk: with less room than this in some core's WAL, core 0 takes no orders that change something.
 pub const WAL_SHORT_BYTES: usize = 4 << 20;
+/// A batch of entries whose applying takes longer is counted, as etcd counts its slow applies.
+pub const APPLY_SLOW: std::time::Duration = std::time::Duration::from_millis(100);
 /// How often a compaction that waits for a read to end looks whether it has.
 pub const READ_POLL: std::time::Duration = std::time::Duration::from_millis(10);
 /// Pages that one slice of defragmentation looks at.

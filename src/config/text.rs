@@ -39,6 +39,9 @@ pub const USAGE: &str = "Usage:
   etcring inspect pages PATH [--cells] [--page N] [--values] [--json]
     Show what is in a page file: its pages, and on request what is in them.
 
+  etcring inspect format PATH [--json]
+    Show what the file FORMAT says: version, and the last run that served.
+
   etcring check DIR [--wal-dir DIR] [--json]
     Verify all files of a stopped member. Exit code 0: clean; 1: something is
     wrong; 2: nothing was checked.

@@ -1,9 +1,9 @@
 //! The cells of one core: one writer, any number of readers.
 
 use super::buckets::{Buckets, Total, add, get};
-use super::names::{CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST};
+use super::names::{APPLY, CallKind, Combine, Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST};
 use super::rpc::{CODES, Rpc};
-use crate::base::limits::CLIENT_VERSIONS_MAX;
+use crate::base::limits::{APPLY_SLOW, CLIENT_VERSIONS_MAX};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,7 @@ struct Cells {
     histograms: [Buckets; Histogram::COUNT],
     requests: [[Buckets; 2]; Operation::COUNT],
     ranges: [Buckets; 2],
+    applies: Buckets,
     rpcs: [RpcCells; Rpc::COUNT],
     checks: [[AtomicU64; 2]; HealthCheck::COUNT],
     /// 1 + the outcome of the last run of each check; 0: it never ran.
@@ -75,6 +76,7 @@ impl Recorder {
             histograms: array(),
             requests: array(),
             ranges: array(),
+            applies: Buckets::default(),
             rpcs: array(),
             checks: array(),
             last_checks: array(),
@@ -129,6 +131,15 @@ impl Recorder {
         self.cells.requests[operation.place()][usize::from(success)].observe(REQUEST.scale, nanos(took));
         if operation == Operation::Range {
             self.cells.ranges[usize::from(success)].observe(RANGE.scale, nanos(took));
+        }
+    }
+
+    /// A batch of committed entries was applied.
+    #[inline]
+    pub fn applied(&self, took: Duration) {
+        self.cells.applies.observe(APPLY.scale, nanos(took));
+        if took > APPLY_SLOW {
+            self.add(Counter::SlowApplies, 1);
         }
     }
 
@@ -233,6 +244,10 @@ impl Sums<'_> {
 
     pub(super) fn ranges(&self, success: bool) -> Total {
         self.total(|c| &c.ranges[usize::from(success)])
+    }
+
+    pub(super) fn applies(&self) -> Total {
+        self.total(|c| &c.applies)
     }
 
     pub(super) fn started(&self, rpc: Rpc) -> u64 {

@@ -49,6 +49,8 @@ fn histograms_have_etcds_bounds() {
     a.answered(Operation::Put, true, Duration::from_micros(1500));
     a.answered(Operation::Range, true, Duration::from_micros(150));
     a.observe(Histogram::Defragmentation, Duration::from_millis(150));
+    a.applied(Duration::from_micros(150));
+    a.applied(Duration::from_millis(101));
     let text = text_of(&[&a]);
     for (series, expected) in [
         ("etcd_disk_wal_fsync_duration_seconds_bucket{le=\"0.001\"}", "1"),
@@ -63,6 +65,9 @@ fn histograms_have_etcds_bounds() {
         ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"0.0001\"}", "0"),
         ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"0.0002\"}", "1"),
         ("etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"52.4288\"}", "1"),
+        ("etcd_server_apply_duration_seconds_bucket{op=\"Batch\",success=\"true\",version=\"v3\",le=\"0.0002\"}", "1"),
+        ("etcd_server_apply_duration_seconds_bucket{op=\"Batch\",success=\"true\",version=\"v3\",le=\"52.4288\"}", "2"),
+        ("etcd_server_slow_apply_total", "1"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"2048\"}", "0"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"4096\"}", "1"),
         ("etcd_debugging_lease_ttl_total_bucket{le=\"8.388608e+06\"}", "1"),

@@ -107,6 +107,8 @@ table! {
     ProposalsFailed = counter("etcd_server_proposals_failed_total", "Proposals that failed."),
     /// Changes of the leader that this member saw.
     LeaderChanges = counter("etcd_server_leader_changes_seen_total", "Changes of leader seen by this member."),
+    /// Batches of committed entries whose applying took longer than [`crate::base::limits::APPLY_SLOW`].
+    SlowApplies = counter("etcd_server_slow_apply_total", "Batches of entries that took longer than 100 ms to apply."),
     /// Answers "healthy" of /health.
     HealthSuccesses = counter("etcd_server_health_success", "Answers of /health that said healthy."),
     /// Answers "not healthy" of /health.
@@ -218,6 +220,10 @@ pub(super) const REQUEST: HistogramRow = seconds(
 /// etcd's finer histogram of ranges. As every range here, they are without a round to other members.
 pub(super) const RANGE: HistogramRow =
     seconds("etcd_server_range_duration_seconds", 100_000, 20, "Ranges, from their arrival to their answer.");
+
+/// etcd's histogram of applying. Here entries are applied in batches, and a batch is what is measured.
+pub(super) const APPLY: HistogramRow =
+    seconds("etcd_server_apply_duration_seconds", 100_000, 20, "Applying of batches of committed entries.");
 
 table! {
     /// What is asked for, by etcd's words.

@@ -3,7 +3,7 @@
 use super::cells::{Reader, Sums};
 use super::family::{Family, join};
 use super::figures::{MemberFigures, ProcessFigures};
-use super::names::{Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST, Type};
+use super::names::{APPLY, Counter, Gauge, HealthCheck, Histogram, Operation, RANGE, REQUEST, Type};
 use super::rpc::{CODES, ROWS, Rpc};
 
 /// Writes everything: the sums over the cores, and the figures of the moment.
@@ -54,6 +54,10 @@ fn durations(families: &mut Vec<Family>, sums: &Sums) {
     let seen = seen.iter().filter(|(_, total)| total.count() > 0);
     seen.clone().for_each(|(word, total)| ranges.histogram(RANGE.scale, &[("success", *word)], total));
     families.extend((seen.count() > 0).then_some(ranges));
+    let total = sums.applies();
+    let mut applies = Family::new(APPLY.name, Type::Histogram, APPLY.help);
+    applies.histogram(APPLY.scale, &[("op", "Batch"), ("success", "true"), ("version", "v3")], &total);
+    families.extend((total.count() > 0).then_some(applies));
 }
 
 /// grpc-prometheus' four families, every series from the start, and etcd's count by client version.

@@ -167,7 +167,13 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             while let Some(event) = self.core_inbox.pop_front() {
                 core.handle(now, event, &mut self.effects);
             }
-            core.flush(now, &mut self.effects);
+            core.begin_flush(now, &mut self.effects);
+            let began = core.has_to_apply().then(|| self.parts.tasks.now());
+            core.apply_committed(&mut self.effects);
+            if let Some(began) = began {
+                self.parts.metering.applied(self.parts.tasks.now().since(began));
+            }
+            core.end_flush(&mut self.effects);
             self.carry_out()?;
             // Rule 13: what the slots cover is on the queues of all executors before they rise.
             self.parts.queues.flush();

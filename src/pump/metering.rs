@@ -218,6 +218,11 @@ impl Metering {
         }
     }
 
+    /// The core that lives here has applied a batch.
+    pub(super) fn applied(&self, took: Duration) {
+        self.recorder.applied(took);
+    }
+
     // What is looked at from time to time.
 
     /// Whether what is under way should be looked at again though the executor does not park.

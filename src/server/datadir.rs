@@ -244,18 +244,7 @@ impl Paths {
             Err(e) => return Err(io_error("read", &path)(e)),
         }
         let unknown = || DataDirError::UnknownFormat(path.clone(), text.trim_end().chars().take(40).collect());
-        let mut lines = text.lines();
-        if lines.next() != Some(&format!("{FORMAT_WORD} {FORMAT_VERSION}")) {
-            return Err(unknown());
-        }
-        match (lines.next(), lines.next()) {
-            (Some("new"), None) => Ok(Some(Stage::New)),
-            (Some(line), None) => {
-                let run = line.strip_prefix("started ").and_then(|run| run.parse().ok());
-                run.map(|run| Some(Stage::Started(RunNumber(run)))).ok_or_else(unknown)
-            }
-            _ => Err(unknown()),
-        }
+        parse_format(&text).map(Some).ok_or_else(unknown)
     }
 
     fn write_format(&self, stage: Stage) -> Result<(), DataDirError> {
@@ -392,6 +381,19 @@ fn create_dir(dir: &Path) -> Result<(), DataDirError> {
 
 fn sync_dir(dir: &Path) -> Result<(), DataDirError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(io_error("sync", dir))
+}
+
+/// What the text of a FORMAT file says; `None`: it is none of this version's.
+pub fn parse_format(text: &str) -> Option<Stage> {
+    let mut lines = text.lines();
+    if lines.next() != Some(&format!("{FORMAT_WORD} {FORMAT_VERSION}")) {
+        return None;
+    }
+    match (lines.next()?, lines.next()) {
+        ("new", None) => Some(Stage::New),
+        (line, None) => line.strip_prefix("started ")?.parse().ok().map(|run| Stage::Started(RunNumber(run))),
+        _ => None,
+    }
 }
 
 /// The file that says of which format a directory is.

@@ -331,15 +331,25 @@ impl Core {
 
     /// Ends a wake-up: everything proposed goes to the WAL in one write, everything committed is applied, checkpoints and slices go on.
     pub fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.begin_flush(now, effects);
+        self.apply_committed(effects);
+        self.end_flush(effects);
+    }
+
+    /// The first part of [`Core::flush`]: what is stable is committed.
+    pub fn begin_flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.now = now;
         self.board.count_loop(self.id);
         self.tick_chief(effects);
         self.drop_cancelled(effects);
         self.walk_on(effects);
         self.commit_stable();
+        (0..self.shards.len()).for_each(|place| self.append_ready(place));
+    }
+
+    /// The last part of [`Core::flush`].
+    pub fn end_flush(&mut self, effects: &mut Vec<Effect>) {
         for place in 0..self.shards.len() {
-            self.append_ready(place);
-            self.apply(place, effects);
             if !self.shards[place].queue.is_empty() {
                 self.queued_writes(place, effects);
                 self.append_ready(place);

@@ -54,8 +54,18 @@ impl Core {
         }
     }
 
+    /// Whether [`Core::apply_committed`] has entries to apply, all of whose pages may be there.
+    pub fn has_to_apply(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.apply_waits && !shard.replica.is_applied())
+    }
+
+    /// The second part of [`Core::flush`]: a piece of what is committed is applied.
+    pub fn apply_committed(&mut self, effects: &mut Vec<Effect>) {
+        (0..self.shards.len()).for_each(|place| self.apply(place, effects));
+    }
+
     /// Applies what is committed, a bounded piece at a time.
-    pub(super) fn apply(&mut self, place: usize, effects: &mut Vec<Effect>) {
+    fn apply(&mut self, place: usize, effects: &mut Vec<Effect>) {
         let shard = &mut self.shards[place];
         if shard.apply_waits || shard.replica.is_applied() {
             return shard.forget_applied();

@@ -9,10 +9,13 @@ use crate::inspect::check::{self, Finding, Listener, Place};
 use crate::inspect::segment::Seen;
 use crate::inspect::{Item, pages, segment};
 use crate::pages::PageId;
+use crate::server::datadir::{self, FORMAT_VERSION, Stage};
 use crate::wal::SegmentName;
 
 use super::files::{MemberFiles, map};
 
+/// How much of an unknown FORMAT file is shown.
+const FORMAT_SHOWN_MAX: usize = 80;
 const EXIT_CLEAN: u8 = 0;
 const EXIT_WRONG: u8 = 1;
 const EXIT_NOT_DONE: u8 = 2;
@@ -111,8 +114,8 @@ fn inspect(arguments: &[String]) -> Result<u8, Refused> {
         return Err(usage("it takes a kind of file and a path"));
     };
     let path = Path::new(path);
-    if kind != "wal" && kind != "pages" {
-        return Err(usage(&format!("{kind:?} is no kind of file: wal or pages")));
+    if !["wal", "pages", "format"].contains(&kind.as_str()) {
+        return Err(usage(&format!("{kind:?} is no kind of file: wal, pages or format")));
     }
     if path.is_dir() {
         return Err(Refused(format!(
@@ -123,6 +126,12 @@ fn inspect(arguments: &[String]) -> Result<u8, Refused> {
     let file = map(path).map_err(Refused)?;
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     let mut output = Output { out: BufWriter::new(io::stdout().lock()), json: options.json };
+    if kind == "format" {
+        let Seen { item, is_damage } = format(&file);
+        return print(&mut output, item, std::iter::empty())
+            .map(|code| if is_damage { EXIT_WRONG } else { code })
+            .map_err(|e| unwritten(&e));
+    }
     if kind == "wal" {
         let name = SegmentName::parse(&name);
         let head = segment_head(name, file.len());
@@ -135,6 +144,22 @@ fn inspect(arguments: &[String]) -> Result<u8, Refused> {
     let show = pages::Show { page, cells: options.cells, values: options.values };
     let head = Item::new("file").number("bytes", file.len());
     print(&mut output, head, pages::items(&file, show)).map_err(|e| unwritten(&e))
+}
+
+/// What a FORMAT file says.
+fn format(bytes: &[u8]) -> Seen {
+    let item = Item::new("format").number("bytes", bytes.len());
+    let known = |item: Item| item.number("version", FORMAT_VERSION);
+    match std::str::from_utf8(bytes).ok().and_then(datadir::parse_format) {
+        Some(Stage::New) => Seen { item: known(item).word("stage", "new"), is_damage: false },
+        Some(Stage::Started(run)) => {
+            Seen { item: known(item).word("stage", "started").number("last_run", run.0), is_damage: false }
+        }
+        None => {
+            let says = "no FORMAT file of this version of etcring: no member starts here";
+            Seen { item: item.bytes("text", &bytes[..bytes.len().min(FORMAT_SHOWN_MAX)]).saying(says), is_damage: true }
+        }
+    }
 }
 
 fn segment_head(name: Option<SegmentName>, bytes: usize) -> Item {

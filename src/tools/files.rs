@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::base::GroupId;
+use crate::base::{GroupId, RunNumber};
 use crate::inspect::check::{Files, Place};
 use crate::server::datadir::{self, DataDirError, Paths, Stage};
 use crate::wal::SegmentName;
@@ -102,8 +102,11 @@ impl MemberFiles {
 impl Files for MemberFiles {
     type Bytes = Mmap;
 
-    fn started(&self) -> Result<bool, String> {
-        self.stage.clone().map(|stage| matches!(stage, Stage::Started(_)))
+    fn last_run(&self) -> Result<Option<RunNumber>, String> {
+        self.stage.clone().map(|stage| match stage {
+            Stage::New => None,
+            Stage::Started(run) => Some(run),
+        })
     }
 
     fn segments(&self) -> &[SegmentName] {

@@ -126,9 +126,15 @@ impl Spec {
 
     /// Starts it and waits until it has ended by itself: its exit code and its log.
     pub fn refused(&self) -> (i32, String) {
-        let mut member = self.spawn();
-        let status = member.wait_end(PATIENCE);
-        (status.code().expect("it ended by itself"), member.log())
+        for _ in 0..PORT_TRIES {
+            let mut member = self.spawn();
+            let status = member.wait_end(PATIENCE);
+            let log = member.log();
+            if !log.contains("another process listens there") {
+                return (status.code().expect("it ended by itself"), log);
+            }
+        }
+        panic!("no free ports");
     }
 }
 

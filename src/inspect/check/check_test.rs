@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Files, Finding, Listener, Place, Report, check};
 use crate::base::limits::PAGE_BYTES;
-use crate::base::{Entry, GroupId, GroupSet, Index, LeaseId, Mark, Revision, Term, group_of};
+use crate::base::{Entry, GroupId, GroupSet, Index, LeaseId, Mark, Revision, RunNumber, Term, group_of};
 use crate::group::Note;
 use crate::mvcc::stored::{TREES, attached_key, change_key, version_key};
 use crate::mvcc::{Change, Mvcc, PutFields};
@@ -22,7 +22,7 @@ const APPLIED: u64 = 6;
 
 /// A stopped member's files.
 struct Member {
-    started: Result<bool, String>,
+    last_run: Result<Option<RunNumber>, String>,
     pages: BTreeMap<GroupId, Vec<u8>>,
     segments: BTreeMap<SegmentName, Vec<u8>>,
     groups: Vec<GroupId>,
@@ -32,8 +32,8 @@ struct Member {
 impl Files for Member {
     type Bytes = Vec<u8>;
 
-    fn started(&self) -> Result<bool, String> {
-        self.started.clone()
+    fn last_run(&self) -> Result<Option<RunNumber>, String> {
+        self.last_run.clone()
     }
 
     fn segments(&self) -> &[SegmentName] {
@@ -87,7 +87,7 @@ impl Member {
         }
         let segments = rig.disk.files;
         let (groups, names) = (pages.keys().copied().collect(), segments.keys().copied().collect());
-        Member { started: Ok(true), pages, segments, groups, names }
+        Member { last_run: Ok(Some(RunNumber(1))), pages, segments, groups, names }
     }
 
     fn check(&self) -> (Report, Heard) {
@@ -375,6 +375,12 @@ fn missing_files_are_found() {
     let mut member = Member::new(rig());
     (member.segments, member.names) = (BTreeMap::new(), Vec::new());
     member.finds(Place::Wal, false, "there is no segment, though the member has served");
+    let mut member = Member::new(rig());
+    member.last_run = Ok(Some(RunNumber(2)));
+    member.finds(Place::Wal, false, "run 2 was the last that served, and its segments (0000000000000002-*.wal) are missing");
+    let mut member = Member::new(rig());
+    member.remove_pages(0);
+    member.finds(pages(0), false, "the file is missing, though the member has served");
     let mut log = rig();
     log.batch(&[entry(2, 1, 7, &[2]), entry(2, 2, 8, &[2])]);
     let mut index = 2;
@@ -400,7 +406,7 @@ fn missing_files_are_found() {
     member.finds(pages(2), false, "no checkpoint is in it, though segment");
     member.remove_pages(2);
     member.finds(pages(2), false, "the file is missing, though segment");
-    member.started = Err("the file is missing".into());
+    member.last_run = Err("the file is missing".into());
     member.finds(Place::Format, false, "the file is missing");
     let mut member = Member::new(rig());
     member.pages.remove(&GroupId(1));

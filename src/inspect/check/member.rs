@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::limits::{CHECK_CACHE_BYTES, CHECK_MERGE_CACHE_BYTES, PAGE_BYTES, SHARDS_MAX};
-use crate::base::{AlignedBuffer, GroupId};
+use crate::base::{AlignedBuffer, GroupId, RunNumber};
 use crate::group::Note;
 use crate::pages::{self, CheckReport, Damage};
 
@@ -20,11 +20,11 @@ pub trait Files {
     /// A file's bytes.
     type Bytes: AsRef<[u8]>;
 
-    /// Whether the member has ever served, and so has a log; or why that cannot be told, in words.
+    /// The last run of the member that served, if it has ever served; or why that cannot be told, in words.
     ///
     /// # Errors
     /// The file FORMAT is missing or not of this version.
-    fn started(&self) -> Result<bool, String>;
+    fn last_run(&self) -> Result<Option<RunNumber>, String>;
 
     /// The segments of the log, in order.
     fn segments(&self) -> &[SegmentName];
@@ -56,11 +56,14 @@ pub fn check<F: Files>(files: &F, listener: &mut dyn Listener) -> Report {
     let notes: Vec<Note> =
         pages.values().filter_map(|file| if let PageFile::Holds(note) = file { Some(*note) } else { None }).collect();
     belong_together(&notes, &mut findings);
-    let started = files.started();
-    if started != Ok(false) && files.segments().is_empty() {
-        findings.add(Place::Wal, None, "there is no segment, though the member has served".into());
+    let last_run = files.last_run();
+    if last_run != Ok(None) {
+        segments_of_last_run(files, last_run.as_ref().ok().copied().flatten(), &mut findings);
     }
     let recovered = log::check(files, &pages, &mut findings);
+    if last_run != Ok(None) {
+        every_group_has_a_file(files, &notes, &mut findings);
+    }
     match recovered {
         Some(recovered) if findings.count() == 0 => {
             if let Err(damage) = history(files, &notes, &recovered, &mut findings) {
@@ -70,10 +73,35 @@ pub fn check<F: Files>(files: &F, listener: &mut dyn Listener) -> Report {
         _ => findings.leave_out("whether every revision is there"),
     }
     // Last, because it says nothing of the other files.
-    if let Err(what) = started {
+    if let Err(what) = last_run {
         findings.add(Place::Format, None, what);
     }
     findings.report
+}
+
+/// A member that has served has segments of the run that did last, or of a later one.
+fn segments_of_last_run<F: Files>(files: &F, last: Option<RunNumber>, findings: &mut Findings<'_>) {
+    match (files.segments().iter().map(|segment| segment.wal.run).max(), last) {
+        (None, _) => findings.add(Place::Wal, None, "there is no segment, though the member has served".into()),
+        (Some(newest), Some(last)) if newest < last => {
+            let what = format!(
+                "run {last} was the last that served, and its segments ({:016x}-*.wal) are missing: the newest here are of run {newest}",
+                last.0
+            );
+            findings.add(Place::Wal, None, what);
+        }
+        (Some(_), _) => {}
+    }
+}
+
+/// A member that has served has a page file for every group.
+fn every_group_has_a_file<F: Files>(files: &F, notes: &[Note], findings: &mut Findings<'_>) {
+    let shards = notes.iter().map(|note| note.shards).max().unwrap_or(0);
+    for group in (0..=shards).take(SHARDS_MAX + 1).map(GroupId) {
+        if !files.groups().contains(&group) {
+            findings.add_file_unless_told(Place::Pages(group), "the file is missing, though the member has served".into());
+        }
+    }
 }
 
 fn history<F: Files>(

@@ -85,6 +85,13 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// The same of a whole file.
+    pub fn add_file_unless_told(&mut self, place: Place, what: String) {
+        if !self.told.contains(&(place, None)) {
+            self.add(place, None, what);
+        }
+    }
+
     pub fn count(&self) -> u64 {
         self.report.findings
     }
