@@ -17,6 +17,8 @@ pub enum Mutant {
     PinnedPageReused,
     /// Rule 6: what the disk knows to be stable is forgotten at a start.
     KnownStableDropped,
+    /// Rule 18: room for a write is looked for and not kept until it is in the log.
+    RoomNotPromised,
     /// An answer leaves before its revision is stable.
     AnsweredBeforeStable,
     /// Rule 3: an answer that rests on group 0's entries leaves before they are on disk.

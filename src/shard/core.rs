@@ -95,6 +95,8 @@ pub struct Shard {
     pub(super) overlay: Overlay,
     /// Proposed, and not yet at a quorum; ascending by index.
     pub(super) in_flight: VecDeque<InFlight>,
+    /// The bytes of what is proposed and not appended to the WAL: the log has promised room for them.
+    pub(super) proposed_bytes: usize,
     /// Who holds it, and what for.
     pub(super) held: Option<Held>,
     /// Compactions that wait for the hold to end.
@@ -450,6 +452,7 @@ impl Shard {
             replica,
             overlay: Overlay::new(),
             in_flight: VecDeque::new(),
+            proposed_bytes: 0,
             held: None,
             compaction_waits: Vec::new(),
             queue: VecDeque::new(),

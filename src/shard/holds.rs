@@ -174,7 +174,8 @@ impl Core {
         let with_prev = with_prev && matches!(decision, Decision::Txn(_));
         if !changes.is_empty() {
             assert!(revision > reign.stable(), "a revision is covered until all its groups have adopted it (rule 4)");
-            shard.append_changes(mark, revision, &changes, touched, with_prev, None);
+            let bytes = shard.append_changes(mark, revision, &changes, touched, with_prev, None);
+            self.log.promise(bytes);
             reign.adopt(Owner::Group(group), revision);
         }
         effects.push(Effect::ToCore(CoreId(0), CoreMessage::Adopted { id, group, revision, answers }));

@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 
 use crate::base::limits::{SPACE_RETRY, WAL_FREE_KEPT_MAX, WAL_IDLE_SEAL, WAL_SEGMENTS_BEFORE_CHECKPOINT, WAL_SHORT_BYTES};
+use crate::base::mutant::{self, Mutant};
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Instant, MemberId, Term};
 use crate::wal::{GroupStart, Known, Ledger, Record, RecordNumber, SegmentName, SegmentWrite, State, Writer};
 
 use super::core::Core;
 use super::effects::{DiskEffect, Effect};
 use super::messages::Refusal;
+
+/// Writes wait for the log's disk when less room is left than this share of a batch: what most writes fit in.
+const BEHIND_SHARE: usize = 4;
 
 /// The WAL of a core, and what waits for it.
 pub struct CoreLog {
@@ -28,7 +32,7 @@ pub struct CoreLog {
     short_since: Option<Instant>,
     /// The write in flight was refused for want of space.
     refused: Option<RefusedWrite>,
-    /// Bytes that parts of held groups have been evaluated to, and that are not appended yet.
+    /// Bytes that are certain to be appended, or likely to: room is kept for them.
     promised: usize,
     persists: VecDeque<(RecordNumber, usize, u64)>,
     votes: VecDeque<(RecordNumber, Term, Option<MemberId>)>,
@@ -74,14 +78,21 @@ impl CoreLog {
     /// # Errors
     /// Why there is not: the disk is full, or it is only behind.
     fn admit(&self, bytes: usize) -> Result<(), Refusal> {
-        match self.writer.room() >= self.promised + bytes {
+        let promised = if mutant::on(Mutant::RoomNotPromised) { 0 } else { self.promised };
+        match self.writer.room() >= promised + bytes {
             true => Ok(()),
             false if self.short_since.is_some() => Err(Refusal::DiskFull),
             false => Err(Refusal::TooManyRequests),
         }
     }
 
-    /// Keeps room for what a held group is going to append.
+    /// Whether the disk is only behind, and writes had better wait for it.
+    pub(super) fn is_behind(&self) -> bool {
+        let full = self.short_since.is_some() || self.is_refused();
+        !full && self.writer.room() < self.promised + self.writer.batch_bytes_max() / BEHIND_SHARE
+    }
+
+    /// Keeps room for what a group has proposed and the next flush appends, or a held group is going to propose.
     pub(super) fn promise(&mut self, bytes: usize) {
         self.promised += bytes;
     }
@@ -187,6 +198,7 @@ impl Core {
         let ready = shard.replica.raft.ready();
         assert!(ready.messages.is_empty() && ready.snapshots.is_empty(), "the only voter has nobody to send to");
         let Some(persist) = ready.persist else { return };
+        self.log.keep_promise(std::mem::take(&mut shard.proposed_bytes));
         let writer = &mut self.log.writer;
         let mut number = 0;
         if let Some(after) = persist.cut_after {
@@ -255,6 +267,11 @@ impl Core {
     }
 
     fn prepare_segment(&mut self, effects: &mut Vec<Effect>) {
+        // Oldest first: those that are left must follow one another, at whatever point the process ends.
+        while self.log.free.len() > WAL_FREE_KEPT_MAX + 1 {
+            let segment = self.log.free.remove(0);
+            effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
+        }
         let Some(segment) = self.log.writer.wants_segment() else { return };
         let waits = self.log.short_since.is_some_and(|since| self.now < since + SPACE_RETRY);
         if self.log.preparing.is_some() || waits {
@@ -262,11 +279,6 @@ impl Core {
         }
         self.log.preparing = Some(segment);
         let made = std::mem::take(&mut self.log.first_is_made);
-        // Oldest first: those that are left must follow one another, at whatever point the process ends.
-        while self.log.free.len() > WAL_FREE_KEPT_MAX + 1 {
-            let segment = self.log.free.remove(0);
-            effects.push(Effect::Disk(DiskEffect::WalRemove { segment }));
-        }
         let recycle = if made || self.log.free.is_empty() { None } else { Some(self.log.free.remove(0)) };
         let bytes = self.log.segment_bytes;
         effects.push(Effect::Disk(DiskEffect::WalPrepare { segment, recycle, bytes, made }));

@@ -32,11 +32,12 @@ impl Core {
     }
 
     /// Whether writes of this group wait: it is held, or somebody walks in it, or what is evaluated has come too far ahead of what is
-    /// applied.
+    /// applied, or of the log's disk.
     fn must_wait(&self, place: usize) -> bool {
         let shard = &self.shards[place];
         let most = self.layout.checkpoints.unapplied_bytes_max();
-        shard.is_taken() || shard.overlay.bytes() as u64 >= most && shard.overlay.bytes_behind_oldest() as u64 >= most
+        let unapplied = shard.overlay.bytes() as u64 >= most && shard.overlay.bytes_behind_oldest() as u64 >= most;
+        shard.is_taken() || unapplied || self.log.is_behind()
     }
 
     /// The page that a write waited for is there, or its walk's turn has come.
@@ -121,7 +122,8 @@ impl Core {
         let Evaluated { effects: changes, touched, answer, .. } = evaluated;
         let response = answers::settle(answer, Revision(revision.0 - 1), revision);
         let answer = Some((write.ticket, Answer::Write { revision, response }));
-        shard.append_changes(mark, revision, &changes, touched, with_prev, answer);
+        let bytes = shard.append_changes(mark, revision, &changes, touched, with_prev, answer);
+        self.log.promise(bytes);
     }
 
     /// Runs `evaluate` against the newest state of a group; `event_prevs`: events get their previous values.
@@ -237,7 +239,7 @@ impl Shard {
         self.held.is_some() || self.walking.is_some()
     }
 
-    /// Appends decided changes: to the log, to the overlay, and as events on their way to the hubs.
+    /// Appends decided changes: to the log, to the overlay, and as events on their way to the hubs. The bytes that the log is to promise.
     pub(super) fn append_changes(
         &mut self,
         mark: Mark,
@@ -246,13 +248,16 @@ impl Shard {
         touched: Vec<apply::Touched>,
         with_prev: bool,
         answer: Option<(super::messages::Ticket, Answer)>,
-    ) {
+    ) -> usize {
+        let bytes = kv::encoded_bytes_max(changes);
+        self.proposed_bytes += bytes;
         let payload = Payload::encode_kv(changes);
         let changes = kv::decode(&payload.slice(1..)).expect("it has just been encoded");
         apply::enter(&mut self.overlay, revision, &changes, &touched);
         let events = apply::events(revision, &changes, touched).into_iter().map(|e| Event::of(e, with_prev)).collect();
         let index = self.replica.raft.propose(mark, payload);
         self.in_flight.push_back(InFlight { index, revision, events, answer });
+        bytes
     }
 }
 

@@ -24,6 +24,10 @@ const KEYS: u64 = 12;
 /// The most streams of watches, the auditing one apart.
 const STREAMS_MAX: usize = 5;
 
+/// Puts of a rush, and the bytes of their values: together more than a core's log has room for.
+const RUSH: usize = 120;
+const RUSH_VALUE_BYTES: usize = 3_000;
+
 /// What was asked.
 pub(super) enum Kind {
     Write(Asked),
@@ -180,6 +184,18 @@ impl Clients {
                 let call = self.open(member, front, Method::Defragment, &pb::DefragmentRequest {});
                 self.keep(call, front, Kind::Defragment, history);
             }
+        }
+    }
+
+    /// Everybody puts something large at the same moment.
+    pub fn rush(&mut self, member: &mut Member, history: &mut History, rng: &mut Prng) {
+        for _ in 0..RUSH {
+            let mut put = self.put(history, rng, None);
+            let mut value = put.value.to_vec();
+            value.resize(RUSH_VALUE_BYTES, b'.');
+            put.value = value.into();
+            let front = rng.below(u64::from(member.shape.fronts)) as u16;
+            self.write(member, history, front, Method::Put, &put.clone(), Write::Put(put));
         }
     }
 
@@ -475,7 +491,8 @@ impl Clients {
                 may_be
             }
             // A full disk, or one that is only behind.
-            (_, Code::ResourceExhausted) => text.contains("no space left on device") || text.contains("too many requests"),
+            (_, Code::ResourceExhausted) => text.contains("no space left on device"),
+            (Kind::Write(_), Code::Unknown) => text.contains("too many requests"),
             (Kind::Range(request), Code::OutOfRange) => compacted(request.revision),
             (Kind::Hash(revision), Code::OutOfRange) => compacted(*revision),
             (Kind::Compact(at), Code::OutOfRange) => text.contains("compacted") && *at <= history.compacting,

@@ -103,6 +103,11 @@ fn mutant_pinned_page_reused_is_caught() {
 }
 
 #[test]
+fn mutant_room_not_promised_is_caught() {
+    is_caught(Mutant::RoomNotPromised);
+}
+
+#[test]
 fn mutant_answered_before_stable_is_caught() {
     is_caught(Mutant::AnsweredBeforeStable);
 }

@@ -276,6 +276,9 @@ impl World {
                 if is_full != self.disk.is_full {
                     self.note(if is_full { "the disk is full".into() } else { "the disk has space".into() });
                     self.disk.is_full = is_full;
+                    if is_full && !self.options.plain && self.rng.chance(1, 2) {
+                        self.clients.rush(&mut member, &mut self.history, &mut self.rng);
+                    }
                 }
             }
             if asking && self.rng.chance(1, 800) {

@@ -455,6 +455,11 @@ impl Writer {
         usize::try_from(space).unwrap_or(usize::MAX).min(memory)
     }
 
+    /// The longest batch that it makes.
+    pub const fn batch_bytes_max(&self) -> usize {
+        self.options.limits.batch_bytes
+    }
+
     /// The page store of `group` holds everything up to `upto`, on disk.
     pub fn release(&mut self, group: GroupId, upto: Index) {
         self.ledger.release(group, upto);
