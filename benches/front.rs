@@ -72,7 +72,7 @@ impl Bench {
         self.front.core_message(NOW, ToFront::Answer { ticket, term: TERM, leave, answer });
         self.front.advance(NOW, self.revision);
         self.front.take_effects(&mut self.effects);
-        let is_answered = matches!(self.effects.last(), Some(FrontEffect::Finish { .. }));
+        let is_answered = matches!(self.effects.last(), Some(FrontEffect::Reply { .. }));
         assert!(is_answered, "the call has ended");
         black_box(&self.effects);
         self.effects.clear();

@@ -122,8 +122,9 @@ fn write(path: &Path, batches: u64) -> Duration {
             log.append();
             let write = log.seal();
             let offset = batch * BLOCK_BYTES as u64 % SEGMENT_BYTES as u64;
-            file.write_at(offset, &write.buffer[..write.bytes]).await.expect("written");
-            log.writer.written(write.buffer);
+            let (buffer, written) = file.write_durably(offset, write.buffer, write.bytes).await;
+            written.expect("the disk takes it");
+            log.writer.written(buffer);
         }
         started.elapsed()
     };

@@ -110,7 +110,7 @@ pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 // runtime
 /// Memory that an executor registers with io_uring for its disk I/O; larger or more I/O takes it from the heap.
 pub const EXECUTOR_IO_BYTES: usize = 1 << 20;
-/// Threads of an executor for system calls that wait: one for the WAL's write, one for what changes directories.
+/// Threads of an executor for system calls that wait: enough for the WAL's write beside a change of a file's length or name.
 pub const EXECUTOR_BLOCKING_THREADS: usize = 2;
 /// Entries of each io_uring of an executor.
 pub const EXECUTOR_RING_ENTRIES: usize = 1024;
@@ -132,8 +132,8 @@ pub const APPLY_AHEAD_ENTRIES: u64 = 1024;
 pub const APPLY_AHEAD_CACHE_PART: usize = 4;
 /// Looks of that kind that wait for a page at one time.
 pub const APPLY_AHEAD_READS: usize = 128;
-/// Beside a checkpoint under way, pages may become dirty for so many further ones before applying waits.
-pub const CHECKPOINTS_DIRTY_AHEAD_MAX: u64 = 3;
+/// Pages of a checkpoint under way and those dirty beside it may come to so many times what a checkpoint begins at; then applying waits.
+pub const UNWRITTEN_SHARES_MAX: u64 = 4;
 /// Page writes that one step of a checkpoint hands out.
 pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 

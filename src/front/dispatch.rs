@@ -156,8 +156,7 @@ impl Front {
     /// Answers a call and ends it.
     pub(super) fn reply(&mut self, id: CallId, message: Bytes) {
         if self.end(id) {
-            self.effects.push(FrontEffect::Send { call: id, message });
-            self.effects.push(FrontEffect::Finish { call: id, status: Status::OK });
+            self.effects.push(FrontEffect::Reply { call: id, message });
         }
     }
 

@@ -32,6 +32,13 @@ pub enum FrontEffect {
         /// Prefix and message.
         message: Bytes,
     },
+    /// Send this on the call, framed as for `Send`; the call has ended well.
+    Reply {
+        /// Which call.
+        call: CallId,
+        /// Prefix and message.
+        message: Bytes,
+    },
     /// Send these messages.
     SendMany {
         /// Which call.

@@ -112,7 +112,7 @@ impl Front {
     /// Asks for slices on behalf of a call.
     pub(super) fn ask_slices(&mut self, id: CallId, part: u32, asked: Vec<Asked>) {
         for (group, read) in asked {
-            self.ask_for(id, part, group, Ask::Read(Read::Range(read)));
+            self.ask_for(id, part, group, Ask::Read(Read::Range(Box::new(read))));
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::base::limits::{CHECKPOINT_PAGES_PER_STEP, CHECKPOINTS_DIRTY_AHEAD_MAX};
+use crate::base::limits::{CHECKPOINT_PAGES_PER_STEP, UNWRITTEN_SHARES_MAX};
 use crate::base::{Index, Instant};
 use crate::pages::{PageWrite, Store};
 
@@ -26,13 +26,13 @@ pub struct CheckpointPolicy {
 }
 
 impl CheckpointPolicy {
-    /// With so many bytes of pages dirty beside a checkpoint under way, nothing more is applied until that is on disk: they would
-    /// take memory without bound where applying is faster than the disk.
-    pub const fn dirty_bytes_max(&self) -> u64 {
-        CHECKPOINTS_DIRTY_AHEAD_MAX * self.dirty_bytes
+    /// With so many bytes of pages in a checkpoint under way and dirty beside it, nothing more is applied until that is on disk: they
+    /// would take memory without bound where applying is faster than the disk.
+    pub const fn unwritten_bytes_max(&self) -> u64 {
+        UNWRITTEN_SHARES_MAX * self.dirty_bytes
     }
 
-    /// With so many, compaction waits for that checkpoint: the rest of the room is left to writes.
+    /// With so many dirty, compaction waits for that checkpoint: the rest of the room is left to writes.
     pub const fn dirty_bytes_max_of_compaction(&self) -> u64 {
         self.dirty_bytes / 2
     }

@@ -131,6 +131,22 @@ impl Replica {
         self.machine.store().install(fault, bytes)
     }
 
+    /// The file ends before pages that were asked for.
+    ///
+    /// # Errors
+    /// [`Damage`] when it should not: the member must stop.
+    pub fn missing(&mut self, fault: Fault) -> Result<(), Damage> {
+        self.machine.store().missing(fault)
+    }
+
+    /// Bytes of pages that the next checkpoint writes.
+    pub fn dirty_bytes(&self) -> u64 {
+        match &self.machine {
+            Machine::Keys(mvcc) => mvcc.store().dirty_bytes(),
+            Machine::Meta(meta) => meta.dirty_bytes(),
+        }
+    }
+
     /// Whether a checkpoint should begin.
     pub fn checkpoint_is_due(&mut self, now: Instant, policy: &CheckpointPolicy) -> bool {
         let dirty = self.machine.store().dirty_bytes();
@@ -141,7 +157,7 @@ impl Replica {
     /// Whether nothing more may be applied before the checkpoint under way is on disk.
     pub fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
         let Machine::Keys(mvcc) = &self.machine else { return false };
-        !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().dirty_bytes() >= policy.dirty_bytes_max()
+        !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().unwritten_bytes() >= policy.unwritten_bytes_max()
     }
 
     /// Whether compaction must leave the room for dirty pages that there still is to writes.

@@ -4,7 +4,7 @@
 //! may be in both for a moment (applied, and not yet removed here): both say the same.
 
 use std::collections::VecDeque;
-use std::collections::btree_map::{BTreeMap, Range};
+use std::collections::btree_map::{BTreeMap, Entry, Range};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -104,10 +104,12 @@ impl Overlay {
                 return;
             }
             let (change, key) = self.order.pop_front().expect("there is a front");
-            let versions = self.keys.get_mut(&key).expect("what is in the order is in the keys");
-            let version = match versions.older.pop_front() {
+            let Entry::Occupied(mut versions) = self.keys.entry(key.clone()) else {
+                unreachable!("what is in the order is in the keys")
+            };
+            let version = match versions.get_mut().older.pop_front() {
                 Some(oldest) => oldest,
-                None => self.keys.remove(&key).expect("it was there").newest,
+                None => versions.remove().newest,
             };
             assert_eq!(version.change, change, "a key's oldest version is the first in the order");
             self.bytes -= version.bytes(&key);
@@ -118,11 +120,12 @@ impl Overlay {
     }
 
     fn forget_lease(&mut self, lease: LeaseId, key: Bytes) {
-        let attachment = (lease, key);
-        let count = self.leases.get_mut(&attachment).expect("every put with a lease is counted");
-        *count -= 1;
-        if *count == 0 {
-            self.leases.remove(&attachment);
+        let Entry::Occupied(mut count) = self.leases.entry((lease, key)) else {
+            unreachable!("every put with a lease is counted")
+        };
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 

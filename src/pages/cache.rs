@@ -96,6 +96,11 @@ impl Cache {
         self.dirty_bytes
     }
 
+    /// What may not be evicted: it is dirty, or being written.
+    pub fn unwritten_bytes(&self) -> usize {
+        self.dirty_bytes + self.writing_bytes
+    }
+
     /// The frame of a page, if it is in memory.
     #[inline]
     pub fn find(&self, page: PageId) -> Option<FrameIndex> {
@@ -305,7 +310,7 @@ impl Cache {
     /// What was used at `kept` or since stays: someone who needs it waits for more. Whether another call may drop more.
     pub fn evict(&mut self, bytes_max: usize, epochs: Epochs, kept: Option<Tick>) -> bool {
         self.tick.0 += 1;
-        let bytes_max = bytes_max.max(self.dirty_bytes + self.writing_bytes + bytes_max / 4);
+        let bytes_max = bytes_max.max(self.unwritten_bytes() + bytes_max / 4);
         let mut progress = false;
         for _ in 0..EVICT_FRAMES_MAX.min(self.frames.len()) {
             if self.cached_bytes <= bytes_max {

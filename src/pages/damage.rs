@@ -49,6 +49,8 @@ pub enum What {
     Kind,
     /// The contents contradict themselves, though the checksum matches.
     Structure(&'static str),
+    /// The file ends before it.
+    Missing,
     /// The file ends before the pages that the meta counts.
     Truncated {
         /// How long the file must be at least.
@@ -74,6 +76,7 @@ impl fmt::Display for What {
             }
             What::Kind => f.write_str("not of the kind that the reference to it says"),
             What::Structure(what) => write!(f, "its contents contradict themselves: {what}"),
+            What::Missing => f.write_str("the file ends before it"),
             What::Truncated { expected_bytes, found_bytes } => {
                 write!(f, "the file has {found_bytes} bytes and should have at least {expected_bytes}")
             }

@@ -122,6 +122,11 @@ impl Store {
         self.cache.dirty_bytes() as u64
     }
 
+    /// Those, and the bytes that the checkpoint under way took.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.cache.unwritten_bytes() as u64
+    }
+
     /// The memory that pages may take, as far as they are not dirty.
     pub fn cache_bytes(&self) -> usize {
         self.options.cache_bytes
@@ -233,8 +238,7 @@ impl Store {
         assert!(buffer.len() == fault.bytes(), "{} bytes were read for {fault:?}", buffer.len());
         // A read may come in late. Since two checkpoints were begun, the page may have been let go and written anew; and one behind
         // the end of the file was let go and cut off. Whoever still needs it asks again.
-        let behind_end = fault.offset() + fault.bytes() as u64 > self.file_bytes;
-        if self.building > fault.expect.issued + 1 || behind_end || self.cache.find(fault.first).is_some() {
+        if self.building > fault.expect.issued + 1 || self.is_behind_end(&fault) || self.cache.find(fault.first).is_some() {
             return Ok(());
         }
         verify(&fault, &buffer).map_err(|what| Damage { page: fault.first, what })?;
@@ -245,6 +249,18 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// The file ends before what a call asked for.
+    ///
+    /// # Errors
+    /// Damage: it should not; but for pages that were let go and cut off after they were asked for, which nobody needs.
+    pub fn missing(&self, fault: Fault) -> Result<(), Damage> {
+        if self.is_behind_end(&fault) { Ok(()) } else { Err(Damage { page: fault.first, what: What::Missing }) }
+    }
+
+    fn is_behind_end(&self, fault: &Fault) -> bool {
+        fault.offset() + fault.bytes() as u64 > self.file_bytes
     }
 
     fn install_space(&mut self, fault: Fault, page: &[u8]) -> Result<(), Damage> {

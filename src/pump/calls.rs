@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::Context;
 
 use crate::base::Instant;
-use crate::front::{CallOptions, Front, FrontEffect, MESSAGE_PREFIX_BYTES};
+use crate::front::{CallOptions, Front, FrontEffect, MESSAGE_PREFIX_BYTES, Status};
 use crate::rpc::{Incoming, Port};
 
 use super::internal::Internal;
@@ -78,6 +78,15 @@ impl Calls {
                 self.internal.message(call, &body);
             }
             FrontEffect::Finish { call, status } if Internal::owns(call) => self.internal.finish(call, status),
+            FrontEffect::Reply { call, message } if Internal::owns(call) => {
+                self.internal.message(call, &message);
+                self.internal.finish(call, Status::OK);
+            }
+            FrontEffect::Reply { call, message } => {
+                self.metering.sent(call, 1, message.len() - MESSAGE_PREFIX_BYTES);
+                self.metering.finished(now, call, &Status::OK);
+                self.port.reply(call, message);
+            }
             FrontEffect::Send { call, message } => {
                 self.metering.sent(call, 1, message.len() - MESSAGE_PREFIX_BYTES);
                 self.port.send(call, message);

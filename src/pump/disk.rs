@@ -142,7 +142,12 @@ impl<D: Disk> Inner<D> {
                 return;
             }
             DiskEffect::PageRead { group, fault } => {
-                let read = self.page_file(group).read_at(fault.offset(), fault.bytes()).await;
+                let read = match self.page_file(group).read_at(fault.offset(), fault.bytes()).await {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    // Perhaps it has been cut since the page was asked for.
+                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                    Err(e) => Err(e),
+                };
                 self.done(
                     read,
                     |bytes| Event::PageRead { group, fault, bytes },

@@ -187,7 +187,8 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
     }
 
     fn carry_out(&mut self) -> Result<(), String> {
-        for effect in std::mem::take(&mut self.effects) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
             self.parts.metering.effect(&effect);
             match effect {
                 Effect::ToFront(front, message) => {
@@ -213,6 +214,8 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
                 Effect::Fatal(line) => return Err(line),
             }
         }
+        // Nothing above asks for more; the list is kept for its memory.
+        self.effects = effects;
         Ok(())
     }
 

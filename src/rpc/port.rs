@@ -54,8 +54,22 @@ pub enum Incoming {
 
 /// What the front answers, on its way to a session.
 pub(super) enum Outgoing {
-    Send { slot: usize, call: CallId, bytes: Bytes },
-    Finish { slot: usize, call: CallId, status: Status },
+    Send {
+        slot: usize,
+        call: CallId,
+        bytes: Bytes,
+    },
+    Finish {
+        slot: usize,
+        call: CallId,
+        status: Status,
+    },
+    /// The last message, and then a good end.
+    Reply {
+        slot: usize,
+        call: CallId,
+        bytes: Bytes,
+    },
 }
 
 /// A session's side of the port: what is on its way to it.
@@ -146,6 +160,13 @@ impl Port {
         let state = self.0.borrow();
         if let Some(open) = state.calls.get(place(call)).filter(|open| open.call == call) {
             open.mailbox.put(Outgoing::Send { slot: open.slot, call, bytes });
+        }
+    }
+
+    /// Sends the last message, framed, and ends the call well. Nothing happens when it has ended.
+    pub fn reply(&self, call: CallId, bytes: Bytes) {
+        if let Some(open) = self.close(call) {
+            open.mailbox.put(Outgoing::Reply { slot: open.slot, call, bytes });
         }
     }
 

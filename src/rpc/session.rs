@@ -22,6 +22,7 @@ use crate::base::limits::{
     ACCEPTS_PER_TURN_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, HEADER_LIST_BYTES_MAX, PENDING_RESET_STREAMS_MAX,
     RESET_STREAMS_KEPT_MAX, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNSENT_BYTES_PER_CONNECTION_MAX,
 };
+use crate::front::Status;
 
 /// How a connection is told to end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -264,7 +265,9 @@ impl Calls {
         std::mem::swap(&mut outgoing, &mut self.mailbox.outgoing.borrow_mut());
         for answer in outgoing.drain(..) {
             let (slot, call) = match &answer {
-                Outgoing::Send { slot, call, .. } | Outgoing::Finish { slot, call, .. } => (*slot, *call),
+                Outgoing::Send { slot, call, .. }
+                | Outgoing::Finish { slot, call, .. }
+                | Outgoing::Reply { slot, call, .. } => (*slot, *call),
             };
             // A stream that ended while the answer was under way has left its place, perhaps to another.
             let Some(stream) = self.streams.get_mut(slot).filter(|stream| stream.call() == Some(call)) else { continue };
@@ -272,6 +275,10 @@ impl Calls {
             let life = match answer {
                 Outgoing::Send { bytes, .. } => stream.send(&mut around, bytes),
                 Outgoing::Finish { status, .. } => stream.finish(&mut around, status),
+                Outgoing::Reply { bytes, .. } => match stream.send(&mut around, bytes) {
+                    Life::Goes => stream.finish(&mut around, Status::OK),
+                    Life::Ended => Life::Ended,
+                },
             };
             self.end_if(life, slot);
         }

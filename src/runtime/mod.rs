@@ -9,7 +9,7 @@
 //!   [`crate::io::Urgency::Prompt`] is the one with a goal (`executor`).
 //! * It can go to sleep with ready tasks when its preemption timer fires early, so that timer is long and a heartbeat bounds the rest
 //!   (`executor`).
-//! * An O_DSYNC write is one trip to the disk, but most devices need a kworker for it, which busy CPUs keep waiting (`disk`).
+//! * An asynchronous O_DSYNC write needs a kworker on most devices, which busy CPUs keep waiting; one on a thread does not (`disk`).
 //! * A [`glommio::io::DmaFile`] writes from memory that it gave out itself, so writes copy once (`disk`).
 //! * Sockets are readiness-based and know no writev: whoever writes coalesces (`network`).
 

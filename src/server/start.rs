@@ -257,11 +257,11 @@ impl Member {
     }
 
     fn checkpoints(&self) -> CheckpointPolicy {
-        // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those beside it take
-        // half of the cache, and so bound what a restart reads again.
+        // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those dirty beside it
+        // take no more than four of these shares, which is the whole cache.
         let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 4;
         CheckpointPolicy {
-            dirty_bytes: dirty.clamp(1 << 20, 64 << 20),
+            dirty_bytes: dirty.clamp(256 << 10, 64 << 20),
             entries: self.config.snapshot_count,
             interval: Duration::from_secs(30),
         }

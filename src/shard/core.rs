@@ -126,6 +126,8 @@ pub struct Shard {
     pub(super) refused: Option<(Instant, DiskEffect)>,
     /// The last write of a checkpoint found the disk full.
     pub(super) disk_full: bool,
+    /// The length that the page file was given last in this run.
+    pub(super) file_bytes_set: Option<u64>,
     /// The defragmentation under way.
     pub(super) defragmenting: Option<Defragmenting>,
 }
@@ -467,6 +469,7 @@ impl Shard {
             slice_waits: 0,
             refused: None,
             disk_full: false,
+            file_bytes_set: None,
             defragmenting: None,
         }
     }

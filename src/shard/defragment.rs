@@ -9,6 +9,8 @@
 
 use crate::base::limits::{DEFRAGMENT_PAGES_PER_SLICE, DEFRAGMENT_PASSES_MAX};
 
+use crate::group::CheckpointPolicy;
+
 use super::core::{Core, Shard, Waiting};
 use super::effects::Effect;
 
@@ -44,8 +46,8 @@ impl Defragmenting {
         matches!(self.stage, Stage::Settle(_))
     }
 
-    /// Whether the next slice may run.
-    pub(super) fn moves(&self) -> bool {
+    /// Whether it is moving pages, and waits for none.
+    fn moves(&self) -> bool {
         matches!(self.stage, Stage::Pass { waits: false })
     }
 
@@ -89,25 +91,29 @@ impl Core {
 
     /// Moves a few pages.
     pub(super) fn defragment(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        let policy = self.layout.checkpoints;
         let shard = &mut self.shards[place];
-        let Some(defragmenting) = shard.defragmenting.as_mut().filter(|d| d.moves()) else { return };
-        let store = shard.replica.machine.store();
-        if store.dirty_bytes() >= policy.dirty_bytes || !shard.replica.checkpoint_is_idle() {
+        if !shard.defragments(&self.layout.checkpoints) {
             return;
         }
-        match shard.replica.machine.store().defragment_slice(DEFRAGMENT_PAGES_PER_SLICE) {
-            Ok(true) => {}
-            Ok(false) => defragmenting.stage = Stage::Settle(CHECKPOINTS_TO_SETTLE),
+        let stage = match shard.replica.machine.store().defragment_slice(DEFRAGMENT_PAGES_PER_SLICE) {
+            Ok(true) => return,
+            Ok(false) => Stage::Settle(CHECKPOINTS_TO_SETTLE),
             Err(fault) => {
-                defragmenting.stage = Stage::Pass { waits: true };
                 shard.wait_for(fault, Waiting::Defragment, effects);
+                Stage::Pass { waits: true }
             }
-        }
+        };
+        shard.defragmenting.as_mut().expect("it moves pages").stage = stage;
     }
 }
 
 impl Shard {
+    /// Whether the next slice of moving pages may run.
+    pub(super) fn defragments(&self, policy: &CheckpointPolicy) -> bool {
+        let moves = self.defragmenting.as_ref().is_some_and(Defragmenting::moves);
+        moves && self.replica.checkpoint_is_idle() && self.replica.dirty_bytes() < policy.dirty_bytes
+    }
+
     /// A checkpoint is on disk: the defragmentation goes on, or is over.
     pub(super) fn checkpoint_finished(&mut self) {
         let store = self.replica.machine.store();

@@ -37,8 +37,8 @@ pub enum Event {
         group: GroupId,
         /// Which.
         fault: Fault,
-        /// Their bytes.
-        bytes: AlignedBuffer,
+        /// Their bytes; none when the file ends before.
+        bytes: Option<AlignedBuffer>,
     },
     /// The step that a group's checkpoint waited for is done.
     CheckpointStepDone(GroupId),

@@ -62,9 +62,9 @@ pub enum Read {
         at: At,
     },
     /// Keys and values in key order.
-    Range(RangeRead),
+    Range(Box<RangeRead>),
     /// Changes in (revision, operation, key) order, for watchers that catch up.
-    Events(EventsRead),
+    Events(Box<EventsRead>),
     /// Whether the group has anything in the keep set of a hash; asked of all groups before the first is hashed.
     HashKept(HashQuery),
     /// What a hash takes from this group, in (revision, operation, key) order.

@@ -19,9 +19,14 @@ const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX 
 
 impl Core {
     /// Pages were read: what waited for them goes on.
-    pub(super) fn page_read(&mut self, group: GroupId, fault: Fault, bytes: AlignedBuffer, effects: &mut Vec<Effect>) {
+    pub(super) fn page_read(&mut self, group: GroupId, fault: Fault, bytes: Option<AlignedBuffer>, effects: &mut Vec<Effect>) {
         let place = self.place(group).expect("a core reads its own groups' pages");
-        if let Err(damage) = self.shards[place].replica.install(fault, bytes) {
+        let replica = &mut self.shards[place].replica;
+        let outcome = match bytes {
+            Some(bytes) => replica.install(fault, bytes),
+            None => replica.missing(fault),
+        };
+        if let Err(damage) = outcome {
             return effects.push(Effect::Fatal(format!("page file {} is damaged: {damage}", file_name(group))));
         }
         let work = self.shards[place].waiting.remove(&fault.first).map_or(Vec::new(), |awaited| awaited.work);
@@ -175,6 +180,10 @@ impl Core {
                 effects.push(Effect::ToCore(CoreId(0), CoreMessage::Checkpointed { group, applied }));
                 self.tell_sliced(place, effects);
                 self.shards[place].checkpoint_finished();
+                if self.shards[place].file_bytes_set.replace(file_bytes) == Some(file_bytes) {
+                    let step = self.shards[place].replica.advance_checkpoint();
+                    return self.checkpoint_step(place, step, effects);
+                }
                 DiskEffect::PagesLength { group, bytes: file_bytes }
             }
         };
@@ -228,9 +237,8 @@ impl Core {
         self.shards.iter().any(|s| {
             let slicing = s.slices(&policy) && self.board.lowest_read() >= s.replica.floor();
             let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
-            let defragmenting = s.defragmenting.as_ref().is_some_and(Defragmenting::moves) && s.replica.checkpoint_is_idle();
             let forgetting = s.overlay.has_up_to(s.replica.applied_revision());
-            slicing || applying || defragmenting || forgetting || !s.sliced.is_empty()
+            slicing || applying || s.defragments(&policy) || forgetting || !s.sliced.is_empty()
         })
     }
 

@@ -98,7 +98,8 @@ fn next_slice(read: &Read, answer: &Answer) -> Option<Read> {
     match (read, answer) {
         (Read::Range(range), Answer::Range(slice)) => {
             let limit = if range.count_only { usize::MAX } else { range.limit.saturating_sub(slice.kvs.len()) };
-            Some(Read::Range(RangeRead { resume: Some(slice.resume.clone()?), limit, ..range.clone() })).filter(|_| limit > 0)
+            Some(Read::Range(Box::new(RangeRead { resume: Some(slice.resume.clone()?), limit, ..(**range).clone() })))
+                .filter(|_| limit > 0)
         }
         (Read::Hash { query, .. }, Answer::Hash { resume, .. }) => {
             Some(Read::Hash { query: *query, resume: Some(resume.clone()?) })

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::base::mutant::{self, Mutant};
 use crate::base::{CoreId, GroupId, Index, Revision, Term};
-use crate::mvcc::Overlay;
 use crate::raft::Configuration;
 use crate::reign::Reign;
 use crate::state::Payload;
@@ -62,7 +61,7 @@ impl Core {
                     | Waiting::Defragment => true,
                 });
             }
-            shard.overlay = Overlay::new();
+            shard.overlay.clear();
         }
         for (ticket, refusal) in unanswered {
             self.answer(ticket, Leave::Now, Answer::Refused(refusal), effects);

@@ -74,8 +74,7 @@ impl Work {
             }
             DiskEffect::PageRead { group, fault } => {
                 work.steps.push_back(Step::Read { path: paths.pages(group) });
-                let bytes = AlignedBuffer::zeroed(fault.bytes());
-                work.done = Some(Event::PageRead { group, fault, bytes });
+                work.done = Some(Event::PageRead { group, fault, bytes: None });
             }
             DiskEffect::PagesWrite { group, writes } => {
                 let path = paths.pages(group);
@@ -180,8 +179,8 @@ impl Work {
             Step::Remove { path } => disk.remove(&path),
             Step::Read { path } => {
                 let Some(Event::PageRead { fault, bytes, .. }) = &mut self.done else { unreachable!("a read has its page") };
-                // What cannot be read is damage, which the store finds by its checksum.
-                let _ = disk.read(&path, bytes, fault.offset());
+                let mut read = AlignedBuffer::zeroed(fault.bytes());
+                *bytes = disk.read(&path, &mut read, fault.offset()).is_ok().then_some(read);
             }
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::base::limits::READ_POLL;
 use crate::base::{CoreId, FrontId, Instant, Prng, Revision};
-use crate::front::{CallId, CallOptions, Front, FrontEffect, Method, frames};
+use crate::front::{CallId, CallOptions, Front, FrontEffect, Method, Status, frames};
 use crate::pump::{Envelope, Homes};
 use crate::reign::Seat;
 use crate::shard::{Core, DiskEffect, Effect, Event, ToFront};
@@ -325,6 +325,10 @@ impl Executor {
                 FrontEffect::SendShared { call, head, body } => {
                     let whole = [&head[5..], &body[..]].concat();
                     out.clients.push(Outgoing::Message(call, whole.into()));
+                }
+                FrontEffect::Reply { call, message } => {
+                    out.clients.push(Outgoing::Message(call, message.slice(5..)));
+                    out.clients.push(Outgoing::Finish(call, Status::OK));
                 }
                 FrontEffect::Finish { call, status } => out.clients.push(Outgoing::Finish(call, status)),
                 FrontEffect::ToCore(core, message) => self.push(Seat::Core(core), Envelope::ToCore(message)),

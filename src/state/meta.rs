@@ -260,6 +260,11 @@ impl MetaState {
     pub fn store(&mut self) -> &mut Store {
         &mut self.store
     }
+
+    /// Bytes of its pages that the next checkpoint writes.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.store.dirty_bytes()
+    }
 }
 
 /// Why group 0's state could not be loaded.

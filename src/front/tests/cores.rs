@@ -326,8 +326,8 @@ impl Cores {
                 assert_eq!(self.layout.of_key(&key), group);
                 Answer::Got(self.model.state(at).remove(&key))
             }
-            Read::Range(read) => self.range(group, read),
-            Read::Events(read) => self.events(group, read),
+            Read::Range(read) => self.range(group, *read),
+            Read::Events(read) => self.events(group, *read),
             Read::HashKept(query) => {
                 self.may_read(query.revision);
                 Answer::HashKept(true)

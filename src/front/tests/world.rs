@@ -226,10 +226,10 @@ impl World {
                     frames(messages).for_each(|message| self.received(call, message.to_vec()));
                 }
                 FrontEffect::SendShared { call, head, body } => self.received(call, [head.as_ref(), body.as_ref()].concat()),
-                FrontEffect::Finish { call, status } => {
-                    let client = self.clients.get_mut(&call.0).expect("a call that was opened");
-                    assert!(client.status.is_none(), "a call ends once");
-                    client.status = Some(status);
+                FrontEffect::Finish { call, status } => self.finished(call, status),
+                FrontEffect::Reply { call, message } => {
+                    self.received(call, message.to_vec());
+                    self.finished(call, Status::OK);
                 }
                 FrontEffect::ToCore(core, message) => {
                     if let (Some(by), ToCore::Write { ticket, .. } | ToCore::Order { ticket, .. }) = (by, &message) {
@@ -240,6 +240,12 @@ impl World {
             }
         }
         any
+    }
+
+    fn finished(&mut self, call: CallId, status: Status) {
+        let client = self.clients.get_mut(&call.0).expect("a call that was opened");
+        assert!(client.status.is_none(), "a call ends once");
+        client.status = Some(status);
     }
 
     fn received(&mut self, call: CallId, message: Vec<u8>) {

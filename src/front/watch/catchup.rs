@@ -179,7 +179,7 @@ impl Front {
                 prev_kv: task.prev_kv,
                 resume: part.resume.clone(),
             };
-            self.ask(part.group, Owner::CatchUp { task: number }, Ask::Read(Read::Events(read)));
+            self.ask(part.group, Owner::CatchUp { task: number }, Ask::Read(Read::Events(Box::new(read))));
         }
         self.hub.catch_ups.tasks.insert(number, task);
     }
