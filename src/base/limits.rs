@@ -207,8 +207,13 @@ pub const WATCH_STREAM_BYTES_MAX: usize = 8 << 20;
 pub const WATCH_BATCH_REVISIONS_MAX: usize = 1000;
 /// Above this many bytes a response to a watch takes no further revision.
 pub const WATCH_BATCH_BYTES: usize = 256 << 10;
+/// From so many responses to one batch of revisions on, a hub rests before it releases the next: so that what comes meanwhile shares the
+/// cost of a response.
+pub const WATCH_REST_RESPONSES_MIN: u64 = 64;
+/// How long it rests for each of those responses, in microseconds.
+pub const WATCH_REST_MICROS: u64 = 10;
 /// Watch responses below this many bytes are copied to the others of their stream; the bodies of larger ones are shared by their watches.
-pub const WATCH_GATHERED_BYTES: usize = 4 << 10;
+pub const WATCH_GATHERED_BYTES: usize = 1 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.
 pub const CATCH_UPS_MAX: usize = 8;
 /// The first chunk of a RangeStream, in keys (etcd's).

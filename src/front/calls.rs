@@ -151,6 +151,8 @@ pub enum Due {
     Leaderless,
     /// Ask again for changes that were not there yet.
     CatchUp(u64),
+    /// The hub has rested.
+    Release,
 }
 
 /// All calls, and the timers.
@@ -198,7 +200,7 @@ impl Calls {
             let calls = &self.calls;
             self.timers.retain(|Reverse((_, due))| match due {
                 Due::Expiry(id) | Due::Progress(id) => calls.contains_key(id),
-                Due::Leaderless | Due::CatchUp(_) => true,
+                Due::Leaderless | Due::CatchUp(_) | Due::Release => true,
             });
         }
     }

@@ -375,6 +375,7 @@ impl Front {
                 Due::Progress(id) => self.watch_progress_due(id),
                 Due::Leaderless => self.leaderless(),
                 Due::CatchUp(task) => self.catch_up_again(task),
+                Due::Release => self.hub_rested(),
             }
         }
     }

@@ -16,7 +16,7 @@ use super::headers::{self, Refusal};
 use super::payload::Payload;
 use super::port::{Incoming, Mailbox, Port};
 use super::signal::StreamSignal;
-use crate::base::limits::PARTIAL_BYTES_PER_CONNECTION_MAX;
+use crate::base::limits::{PARTIAL_BYTES_PER_CONNECTION_MAX, STREAM_SEND_BUFFER_BYTES};
 use crate::front::{CallId, CallOptions, Code, Kind, Method, Status};
 
 /// What a stream needs of its session.
@@ -58,8 +58,9 @@ pub(super) struct Stream {
     /// The message of a server stream, kept until the client has sent its end.
     first: Option<Bytes>,
     answer: Answer,
-    /// Messages that wait for the client's window.
+    /// Messages, or parts of them, that wait for the client's window; and their bytes.
     queue: VecDeque<Bytes>,
+    queued_bytes: usize,
     finish: Option<Status>,
     waker: Waker,
 }
@@ -83,6 +84,7 @@ impl Stream {
             first: None,
             answer: Answer::Nothing(respond),
             queue: VecDeque::new(),
+            queued_bytes: 0,
             finish: None,
             waker: Waker::from(signal),
         }
@@ -104,6 +106,7 @@ impl Stream {
                     around.port.cancel(call);
                 }
                 self.queue.clear();
+                self.queued_bytes = 0;
                 return self.end(&status);
             }
             Err(Trouble::Gone) => return Life::Ended,
@@ -114,11 +117,12 @@ impl Stream {
     /// A message from the front.
     pub fn send(&mut self, around: &mut Surroundings<'_>, bytes: Bytes) -> Life {
         if self.method.kind() != Kind::Unary {
+            self.queued_bytes += bytes.len();
             self.queue.push_back(bytes);
             return self.pass_on(around);
         }
         // One message, all of it given to h2 at once: the call ends with it, so nothing is to be reported.
-        let payload = Payload::new(bytes, around.unsent);
+        let payload = Payload::new(bytes, Vec::new(), around.unsent);
         match self.begin().map(|send| send.send_data(payload, false)) {
             Ok(Ok(())) => Life::Goes,
             Ok(Err(_)) | Err(_) => Life::Ended,
@@ -246,33 +250,25 @@ impl Stream {
 
     /// Sends queued messages as far as the client's window goes, then the end if that is known.
     fn pass_on(&mut self, around: &mut Surroundings<'_>) -> Life {
-        while let Some(front) = self.queue.front_mut() {
-            let wanted = front.len();
-            let waker = self.waker.clone();
+        while self.queued_bytes > 0 {
+            let wanted = self.queued_bytes.min(STREAM_SEND_BUFFER_BYTES);
             let Ok(send) = begin(&mut self.answer) else { return Life::Ended };
-            let capacity = if wanted == 0 {
-                0
-            } else {
-                send.reserve_capacity(wanted);
-                match send.poll_capacity(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(Some(Ok(capacity))) => capacity.min(wanted),
-                    Poll::Ready(Some(Err(_)) | None) => return Life::Ended,
-                    Poll::Pending => match send.capacity() {
-                        0 => return Life::Goes,
-                        capacity => capacity.min(wanted),
-                    },
-                }
+            send.reserve_capacity(wanted);
+            let capacity = match send.poll_capacity(&mut Context::from_waker(&self.waker)) {
+                Poll::Ready(Some(Ok(capacity))) => capacity,
+                Poll::Ready(Some(Err(_)) | None) => return Life::Ended,
+                Poll::Pending => send.capacity(),
             };
-            if capacity == 0 && wanted > 0 {
+            let capacity = capacity.min(wanted);
+            if capacity == 0 {
                 return Life::Goes;
             }
-            let payload = Payload::new(front.split_to(capacity), around.unsent);
-            let whole = front.is_empty();
+            // Whatever the messages are, they share frames.
+            let (first, rest) = take(&mut self.queue, capacity);
+            let payload = Payload::new(first, rest, around.unsent);
+            self.queued_bytes -= capacity;
             if send.send_data(payload, false).is_err() {
                 return Life::Ended;
-            }
-            if whole {
-                self.queue.pop_front();
             }
             self.tell(around, |call| Incoming::Sent { call, bytes: capacity });
         }
@@ -298,6 +294,24 @@ impl Stream {
     fn begin(&mut self) -> Result<&mut SendStream<Payload>, h2::Error> {
         begin(&mut self.answer)
     }
+}
+
+/// Takes the first `bytes` of a queue that holds as many: the first part, and those behind it, the last one first.
+fn take(queue: &mut VecDeque<Bytes>, bytes: usize) -> (Bytes, Vec<Bytes>) {
+    let mut left = bytes;
+    let mut parts = std::iter::from_fn(|| {
+        let first = queue.front_mut().filter(|_| left > 0)?;
+        let part = first.split_to(left.min(first.len()));
+        if first.is_empty() {
+            queue.pop_front();
+        }
+        left -= part.len();
+        Some(part)
+    });
+    let first = parts.next().expect("something is asked for");
+    let mut rest: Vec<Bytes> = parts.collect();
+    rest.reverse();
+    (first, rest)
 }
 
 /// The stream to send on; its headers are sent first.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::limits::{REQUEST_OVERHEAD_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_STREAM_BYTES_MAX};
+use crate::base::limits::{
+    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_REST_MICROS, WATCH_REST_RESPONSES_MIN, WATCH_STREAM_BYTES_MAX,
+};
 use crate::base::{GroupId, KeyRange, Prng, Revision, Term};
 use crate::front::call::Method;
 use crate::proto::etcdserverpb as pb;
@@ -399,6 +401,28 @@ fn revisions_released_together_are_one_response() {
     let responses: Vec<pb::WatchResponse> = (created..client.received.len()).map(|at| client.message(at)).collect();
     let said: Vec<_> = responses.iter().map(|r| (r.watch_id, r.events.len(), r.header.unwrap().revision)).collect();
     assert_eq!(said, [(0, 3, base + 3), (1, 1, base + 3)]);
+}
+
+#[test]
+fn a_hub_that_sent_much_rests_and_then_sends_what_came_meanwhile() {
+    let mut world = World::new(1, 1);
+    let stream = world.open(Method::Watch);
+    let asked = pb::WatchCreateRequest { key: Bytes::from("k"), ..Default::default() };
+    for _ in 0..WATCH_REST_RESPONSES_MIN {
+        world.send(stream, &create(asked.clone()));
+    }
+    world.settle();
+    let watches = WATCH_REST_RESPONSES_MIN as usize;
+    let received = |world: &World| world.clients[&stream].received.len() - watches;
+    world.put("k", "1");
+    assert_eq!(received(&world), watches, "it had rested");
+    world.put("k", "2");
+    let last = world.put("k", "3");
+    assert_eq!(received(&world), watches, "it rests, and puts are answered");
+    world.pass(Duration::from_micros(WATCH_REST_RESPONSES_MIN * WATCH_REST_MICROS));
+    assert_eq!(received(&world), 2 * watches);
+    let response: pb::WatchResponse = world.clients[&stream].message(3 * watches - 1);
+    assert_eq!((response.events.len(), response.header.unwrap().revision), (2, last));
 }
 
 #[test]

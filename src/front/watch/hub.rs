@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::base::limits::WATCH_STREAM_BYTES_MAX;
-use crate::base::{GroupId, KeyRange, Revision, Term};
+use crate::base::{GroupId, Instant, KeyRange, Revision, Term};
 use crate::front::call::CallId;
 use crate::shard::messages::Event;
 
@@ -87,6 +87,9 @@ pub struct Hub {
     /// The nodes of one event's key, between two uses of the list.
     pub(super) found: Vec<usize>,
     pub(super) catch_ups: CatchUps,
+    /// After much was sent, nothing is released before this; and whether something waits for that.
+    pub(super) rests_until: Instant,
+    pub(super) rests: bool,
     /// Streams with gathered responses.
     pub(super) gathering: Vec<CallId>,
     /// Streams that wait for a revision to tell their progress.
@@ -106,6 +109,8 @@ impl Hub {
             index: Index::new(),
             found: Vec::new(),
             catch_ups: CatchUps::default(),
+            rests_until: Instant::ZERO,
+            rests: false,
             gathering: Vec::new(),
             wanting: Vec::new(),
         }
@@ -144,6 +149,10 @@ impl Hub {
 
     /// The lowest revision that the hub can go on with.
     pub fn waiting_for(&self) -> Option<Revision> {
+        if self.rests {
+            // A timer is set.
+            return None;
+        }
         let queued = self.queues.iter().filter_map(|q| q.front().map(|p| p.event.revision)).min();
         let wanted = self.wanting.iter().filter_map(|call| self.streams.get(call)?.wanted).min();
         queued.into_iter().chain(wanted).min()

@@ -1,13 +1,17 @@
 //! From the hub to the streams: released events become responses, and the responses of a stream leave together.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::base::Revision;
 use crate::base::limits::{
-    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHERED_BYTES, WATCH_STREAM_BYTES_MAX,
+    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHERED_BYTES, WATCH_REST_MICROS,
+    WATCH_REST_RESPONSES_MIN, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::mutant::{self, Mutant};
 use crate::front::call::CallId;
+use crate::front::calls::Due;
 use crate::front::front::{Front, FrontEffect};
 use crate::proto::etcdserverpb as pb;
 use crate::shard::messages::Event;
@@ -97,17 +101,25 @@ impl Front {
 
     /// Releases events up to `stable`, then whatever waited for that.
     pub(in crate::front) fn hub_advance(&mut self, stable: Revision) {
-        if stable <= self.hub.released {
+        if stable <= self.hub.released || self.hub.rests {
             return;
+        }
+        if self.now < self.hub.rests_until {
+            self.hub.rests = true;
+            return self.calls.at(self.hub.rests_until, Due::Release);
         }
         let mut events = self.hub.drain(stable);
         if !self.hub.index.is_empty() {
             events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
             let mut rest = events.as_slice();
+            let mut responses = 0;
             while !rest.is_empty() {
                 let (batch, behind) = rest.split_at(batch_end(rest, true));
-                self.release(batch);
+                responses += self.release(batch);
                 rest = behind;
+            }
+            if responses >= WATCH_REST_RESPONSES_MIN {
+                self.hub.rests_until = self.now + Duration::from_micros(responses * WATCH_REST_MICROS);
             }
         }
         self.hub.released = stable;
@@ -115,8 +127,14 @@ impl Front {
         self.run_catch_ups();
     }
 
-    /// Delivers a batch of revisions: one response per watch, whatever they are.
-    fn release(&mut self, events: &[Event]) {
+    /// The hub has rested: it goes on.
+    pub(in crate::front) fn hub_rested(&mut self) {
+        self.hub.rests = false;
+        self.hub_advance(self.stable);
+    }
+
+    /// Delivers a batch of revisions: one response per watch, whatever they are. How many responses.
+    fn release(&mut self, events: &[Event]) -> u64 {
         let mut touched: Vec<usize> = Vec::new();
         let mut found = std::mem::take(&mut self.hub.found);
         for (at, event) in events.iter().enumerate() {
@@ -131,20 +149,23 @@ impl Front {
         }
         self.hub.found = found;
         if touched.is_empty() {
-            return;
+            return 0;
         }
         let mut batch = Batch { events, single: vec![[None, None]; events.len()] };
         let mut unsynced = Vec::new();
+        let mut responses = 0;
         for node in touched {
-            self.release_to(node, &mut batch, &mut unsynced);
+            responses += self.release_to(node, &mut batch, &mut unsynced);
         }
         for (at, live) in unsynced {
             self.hub.unsync(at, events[0].revision, live);
         }
+        responses
     }
 
-    /// Delivers a batch to the watches of one node. Those that have to read it are told, and whether only for previous values.
-    fn release_to(&mut self, node: usize, batch: &mut Batch<'_>, unsynced: &mut Vec<(usize, bool)>) {
+    /// Delivers a batch to the watches of one node, and counts. Those that have to read it are told, and whether only for previous values.
+    fn release_to(&mut self, node: usize, batch: &mut Batch<'_>, unsynced: &mut Vec<(usize, bool)>) -> u64 {
+        let mut responses = 0;
         let events = batch.events;
         // The lists are lent for the walk: nothing is added to them or taken from them until they are back.
         let lent = self.hub.index.node(node);
@@ -178,10 +199,12 @@ impl Front {
             let wanted = || hits[begun..].iter().map(|&h| &events[h as usize]).filter(|e| flavor.wants(e));
             let header = self.header(fields.last);
             self.respond(at, &header, fields, wanted);
+            responses += 1;
         }
         hits.clear();
         let lent = self.hub.index.node(node);
         (lent.hits, lent.watchers) = (hits, watchers);
+        responses
     }
 
     /// Sends one response with events to a watch, in fragments if it wants that and the response is large. `events`: those of `fields`.
