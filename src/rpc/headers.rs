@@ -31,8 +31,10 @@ impl From<Status> for Refusal {
 /// What a request asks for, or how it is refused; the checks are in grpc-go's order.
 pub(super) fn read<B>(request: &Request<B>, now: Instant) -> Result<(Method, CallOptions), Refusal> {
     let headers = request.headers();
-    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    if !is_grpc(content_type) {
+    // Of several, one that is right is enough.
+    let content_types = || headers.get_all(CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    if !content_types().any(is_grpc) {
+        let content_type = content_types().next_back().unwrap_or_default();
         let text = format!("invalid gRPC request content-type {:?}", String::from_utf8_lossy(content_type));
         return Err(Refusal { http: StatusCode::UNSUPPORTED_MEDIA_TYPE, status: Status::new(Code::InvalidArgument, text) });
     }
@@ -178,6 +180,8 @@ mod tests {
             ("authorization", "Bearer abc"),
             ("client-api-version", "3.7"),
         ];
+        let several = [("content-type", "text/plain"), ("content-type", "application/grpc"), ("content-type", "text/html")];
+        assert!(read(&request(&several), Instant::ZERO).is_ok());
         let (method, options) = read(&request(&headers), Instant::from_nanos(7)).expect("fine");
         assert_eq!(method, Method::Put);
         assert_eq!(options.deadline, Some(Instant::from_nanos(1_500_000_007)));
@@ -194,7 +198,11 @@ mod tests {
     fn refusals_are_those_of_grpc_go() {
         let grpc = ("content-type", "application/grpc");
         assert_eq!(refused(&[]), (415, Code::InvalidArgument, "invalid gRPC request content-type \"\"".into()));
-        assert_eq!(refused(&[("content-type", "application/grpcx")]).0, 415);
+        let wrong = [("content-type", "text/plain"), ("content-type", "application/grpcx")];
+        assert_eq!(
+            refused(&wrong),
+            (415, Code::InvalidArgument, "invalid gRPC request content-type \"application/grpcx\"".into())
+        );
         assert_eq!(
             refused(&[grpc, ("grpc-timeout", "5x")]),
             (400, Code::Internal, "malformed grpc-timeout: transport: timeout unit is not recognized: \"5x\"".into())
