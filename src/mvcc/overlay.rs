@@ -39,6 +39,8 @@ pub struct Overlay {
     /// How many versions here attach a key to a lease.
     leases: BTreeMap<(LeaseId, Bytes), u32>,
     bytes: usize,
+    /// The bytes of each revision's versions, oldest first.
+    revisions: VecDeque<(Revision, usize)>,
     /// How many versions were ever added: says whether what was evaluated is still the newest.
     added: u64,
 }
@@ -61,7 +63,14 @@ pub(crate) struct Version {
 impl Overlay {
     /// With nothing in it.
     pub const fn new() -> Overlay {
-        Overlay { keys: BTreeMap::new(), order: VecDeque::new(), leases: BTreeMap::new(), bytes: 0, added: 0 }
+        Overlay {
+            keys: BTreeMap::new(),
+            order: VecDeque::new(),
+            leases: BTreeMap::new(),
+            bytes: 0,
+            revisions: VecDeque::new(),
+            added: 0,
+        }
     }
 
     /// Adds a put. Changes are added in their order: `change` is above every one in here.
@@ -80,7 +89,12 @@ impl Overlay {
     fn add(&mut self, key: Bytes, version: Version) {
         let change = version.change;
         assert!(self.order.back().is_none_or(|(last, _)| *last <= change), "changes enter the overlay in their order");
-        self.bytes += version.bytes(&key);
+        let bytes = version.bytes(&key);
+        self.bytes += bytes;
+        match self.revisions.back_mut().filter(|(revision, _)| *revision == change.revision) {
+            Some((_, of_revision)) => *of_revision += bytes,
+            None => self.revisions.push_back((change.revision, bytes)),
+        }
         self.added += 1;
         self.order.push_back((change, key.clone()));
         match self.keys.entry(key) {
@@ -112,7 +126,13 @@ impl Overlay {
                 None => versions.remove().newest,
             };
             assert_eq!(version.change, change, "a key's oldest version is the first in the order");
-            self.bytes -= version.bytes(&key);
+            let bytes = version.bytes(&key);
+            self.bytes -= bytes;
+            let (_, left) = self.revisions.front_mut().expect("the oldest version has a revision");
+            *left -= bytes;
+            if self.order.front().is_none_or(|(next, _)| next.revision > change.revision) {
+                self.revisions.pop_front();
+            }
             if let Some(put) = version.put.filter(|put| put.lease != LeaseId::NONE) {
                 self.forget_lease(put.lease, key);
             }
@@ -159,11 +179,9 @@ impl Overlay {
         self.bytes
     }
 
-    /// The same, less the entries of its oldest revision: however many keys that deletes, it is what is applied next.
+    /// The same, less its oldest revision: however many keys that deletes, it is what is applied next.
     pub fn bytes_behind_oldest(&self) -> usize {
-        let Some((oldest, _)) = self.order.front() else { return 0 };
-        let entries = self.order.partition_point(|(change, _)| change.revision == oldest.revision);
-        self.bytes.saturating_sub(entries * ENTRY_BYTES)
+        self.bytes - self.revisions.front().map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The newest version of `key` that `at` sees: None when there is none in here, Some(None) for a tombstone.
@@ -242,7 +260,7 @@ mod tests {
         overlay.put(key.clone(), change(2, 0), put(0));
         overlay.tombstone(key.clone(), change(3, 4));
         overlay.put(key.clone(), change(3, 5), put(0));
-        assert_eq!(overlay.bytes() - overlay.bytes_behind_oldest(), ENTRY_BYTES);
+        assert_eq!(overlay.bytes() - overlay.bytes_behind_oldest(), ENTRY_BYTES + 2);
         overlay.remove_applied(Revision(3), 0);
         assert_eq!(overlay.len(), 3);
         assert_eq!(overlay.seen(b"k", At::before(Revision(2))), None);
@@ -252,6 +270,7 @@ mod tests {
         overlay.remove_applied(Revision(2), usize::MAX);
         assert_eq!(overlay.seen(b"k", At::end_of(Revision(2))), None);
         overlay.remove_applied(Revision(3), usize::MAX);
+        assert_eq!(overlay.bytes_behind_oldest(), 0);
         assert!(overlay.is_empty() && overlay.bytes() == 0 && overlay.seen(b"k", At::LATEST).is_none());
     }
 
