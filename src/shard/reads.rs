@@ -115,12 +115,14 @@ impl Shard {
     }
 
     /// Whether a read waits until what it sees is applied: a hash is of that alone, and a count over much that is not would walk over
-    /// every version, and take the pages in memory from applying.
+    /// every version, and take the pages in memory from applying. Not so while a revision with many changes is applied, which may take
+    /// long.
     fn wants_applied(&self, read: &Read) -> bool {
         match read {
             Read::HashKept(query) => self.applied_through() < query.revision,
             Read::Range(range) if range.count_only || range.with_count => {
-                self.overlay.len() > COUNT_CORRECTIONS_MAX && self.applied_through() < range.at.revision
+                let many = self.overlay.len() > COUNT_CORRECTIONS_MAX && self.mvcc().is_whole();
+                many && self.applied_through() < range.at.revision
             }
             _ => false,
         }
