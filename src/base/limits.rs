@@ -199,6 +199,8 @@ pub const TXN_DEPTH_MAX: usize = 64;
 pub const PARKED_CALLS_MAX: usize = 16384;
 /// Bytes of their messages.
 pub const PARKED_BYTES_MAX: usize = 64 << 20;
+/// A range that answers more than this many bytes of values encodes them so many at a time, as they come.
+pub const RANGE_PART_BYTES: usize = 256 << 10;
 /// The most keys that a range asks of one group at a time.
 pub const RANGE_CHUNK_KEYS_MAX: usize = 4096;
 /// Bytes of one watch stream that may be under way to its client; beyond, its watches fall back to the store.

@@ -160,6 +160,13 @@ impl Front {
         }
     }
 
+    /// Answers a call with one message in parts, and ends it.
+    pub(super) fn reply_parts(&mut self, id: CallId, parts: Vec<Bytes>) {
+        if self.end(id) {
+            self.effects.push(FrontEffect::ReplyParts { call: id, parts });
+        }
+    }
+
     /// Ends a call with a status.
     pub(super) fn finish(&mut self, id: CallId, status: Status) {
         self.send_gathered(id);

@@ -39,6 +39,13 @@ pub enum FrontEffect {
         /// Prefix and message.
         message: Bytes,
     },
+    /// As `Reply`, for a message that is large: these parts of it, one behind the other.
+    ReplyParts {
+        /// Which call.
+        call: CallId,
+        /// Together prefix and message.
+        parts: Vec<Bytes>,
+    },
     /// Send these messages.
     SendMany {
         /// Which call.

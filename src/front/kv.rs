@@ -39,7 +39,7 @@ impl Front {
         if validate::is_get(&request) {
             return self.get(id, request.key, at, current);
         }
-        let job = RangeJob::new(request, at, &self.config.layout);
+        let job = RangeJob::new(request, at, &self.config.layout).encoding();
         self.free_for(&job)?;
         self.no_limit(id);
         self.start_reads(id, vec![job], Then::Range(current));

@@ -5,7 +5,9 @@
 
 use std::cmp::Ordering;
 
-use crate::base::limits::RANGE_CHUNK_KEYS_MAX;
+use bytes::Bytes;
+
+use crate::base::limits::{RANGE_CHUNK_KEYS_MAX, RANGE_PART_BYTES};
 use crate::base::{GroupId, KeyRange};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -14,12 +16,14 @@ use crate::shard::messages::{At, RangeRead, RangeSlice};
 
 use super::config::Layout;
 use super::merge::{Merge, Next};
-use super::validate;
+use super::{encode, validate};
 
 /// What a range came to.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// The keys, sorted, cut to the limit.
+    /// The first keys as fields of the answer, where [`RangeJob::encoding`] was asked for.
+    pub encoded: Vec<Bytes>,
+    /// The keys (those behind `encoded`), sorted, cut to the limit.
     pub kvs: Vec<KeyValue>,
     /// Whether the limit cut something off.
     pub more: bool,
@@ -42,6 +46,13 @@ pub struct RangeJob {
     sort: Option<(SortTarget, SortOrder)>,
     /// Whether the groups count the range themselves.
     counted: bool,
+    /// Whether keys are encoded as they come, as far as they need not be sorted.
+    encodes: bool,
+    encoded: Vec<Bytes>,
+    /// How many keys that is.
+    encoded_keys: usize,
+    /// Bytes of the keys that came and are not encoded.
+    kvs_bytes: usize,
     kvs: Vec<KeyValue>,
     /// Keys that came, those cut off since included.
     matched: usize,
@@ -63,6 +74,10 @@ impl RangeJob {
             wanted: if pushed_down { limit.saturating_add(1) } else { usize::MAX },
             sort: sort_of(&request),
             counted: request.count_only || pushed_down || filtered,
+            encodes: false,
+            encoded: Vec::new(),
+            encoded_keys: 0,
+            kvs_bytes: 0,
             kvs: Vec::new(),
             matched: 0,
             count: 0,
@@ -70,8 +85,15 @@ impl RangeJob {
         }
     }
 
+    /// Encodes the keys of a large answer as they come: no step takes long, and they are not kept twice.
+    #[must_use]
+    pub fn encoding(mut self) -> RangeJob {
+        self.encodes = self.sort.is_none();
+        self
+    }
+
     /// All keys of a request's range and nothing cut: for previous values and compares.
-    pub fn whole(key: bytes::Bytes, range_end: bytes::Bytes, at: At, layout: &Layout) -> RangeJob {
+    pub fn whole(key: Bytes, range_end: Bytes, at: At, layout: &Layout) -> RangeJob {
         RangeJob::new(pb::RangeRequest { key, range_end, ..Default::default() }, at, layout)
     }
 
@@ -84,7 +106,7 @@ impl RangeJob {
                 _ => Some(self.ask()),
             };
         }
-        while self.kvs.len() < self.wanted {
+        while self.encoded_keys + self.kvs.len() < self.wanted {
             match self.merge.pop() {
                 Next::Item(kv) => self.take(kv),
                 Next::Done => return None,
@@ -117,21 +139,33 @@ impl RangeJob {
         let limit = usize::try_from(self.request.limit).unwrap_or(0);
         let more = limit > 0 && self.matched > limit;
         if more {
-            self.kvs.truncate(limit);
+            self.kvs.truncate(limit - self.encoded_keys);
         }
+        self.clear_values();
+        Outcome { encoded: self.encoded, kvs: self.kvs, more, count }
+    }
+
+    fn clear_values(&mut self) {
         if self.request.keys_only {
             for kv in &mut self.kvs {
                 kv.value.clear();
             }
         }
-        Outcome { kvs: self.kvs, more, count }
     }
 
     fn take(&mut self, kv: KeyValue) {
+        self.kvs_bytes += kv.value.len();
         self.kvs.push(kv);
         self.matched += 1;
-        // A sort with a limit keeps no more than it needs.
         let limit = usize::try_from(self.request.limit).unwrap_or(0);
+        if self.encodes && self.kvs_bytes >= RANGE_PART_BYTES && (limit == 0 || self.matched <= limit) {
+            self.clear_values();
+            self.encoded.push(encode::range_part(&self.kvs));
+            self.encoded_keys += self.kvs.len();
+            self.kvs.clear();
+            self.kvs_bytes = 0;
+        }
+        // A sort with a limit keeps no more than it needs.
         if limit > 0
             && self.sort.is_some()
             && self.wanted == usize::MAX
@@ -190,7 +224,7 @@ impl RangeJob {
         if self.wanted == usize::MAX {
             return RANGE_CHUNK_KEYS_MAX;
         }
-        let missing = (self.wanted - self.kvs.len()).saturating_sub(self.merge.buffered()).max(1);
+        let missing = (self.wanted - self.encoded_keys - self.kvs.len()).saturating_sub(self.merge.buffered()).max(1);
         let open = self.merge.open().max(1);
         let share = if self.groups == 1 { missing } else { missing / open + missing / (4 * open) + 4 };
         share.min(missing).clamp(1, RANGE_CHUNK_KEYS_MAX)

@@ -81,3 +81,31 @@ fn an_empty_range_asks_nobody() {
     assert!(job.advance().is_none());
     assert_eq!(job.outcome(), Outcome::default());
 }
+
+#[test]
+fn an_answer_encoded_as_it_comes_is_the_same() {
+    let value = "v".repeat(RANGE_PART_BYTES / 10);
+    let all: Vec<KeyValue> = (0..100).map(|i| kv(format!("k{i:03}"), 1, &value)).collect();
+    let header = pb::ResponseHeader { cluster_id: 5, member_id: 6, revision: 9, raft_term: 2 };
+    let cases =
+        [(0, false, false), (40, false, false), (7, false, false), (0, true, false), (40, false, true), (0, false, true)];
+    for shards in [1, 4] {
+        for (limit, keys_only, filtered) in cases {
+            let min_mod_revision = i64::from(filtered);
+            let request = pb::RangeRequest { keys_only, min_mod_revision, ..everything(limit) };
+            let at = At::end_of(Revision(9));
+            let [plain, encoding] = [false, true].map(|encoding| {
+                let job = RangeJob::new(request.clone(), at, &layout(shards));
+                let mut job = if encoding { job.encoding() } else { job };
+                run(&mut job, &layout(shards), &all);
+                job.outcome()
+            });
+            assert!(plain.encoded.is_empty());
+            assert_eq!(encoding.encoded.is_empty(), limit == 7, "only what is large is encoded as it comes");
+            let whole = encode::range_response(Some(&header), &plain.kvs, plain.more, plain.count as i64);
+            let parts =
+                encode::range_response_around(&header, encoding.encoded, &encoding.kvs, encoding.more, encoding.count as i64);
+            assert_eq!(parts.concat(), whole, "{shards} shards, {request:?}");
+        }
+    }
+}

@@ -99,8 +99,11 @@ impl Front {
         let outcome = outcomes.next().expect("a range is one job");
         self.counts.ranges += 1;
         let header = self.header(revision);
-        let message = encode::range_response(Some(&header), &outcome.kvs, outcome.more, outcome.count as i64);
-        self.reply(id, message);
+        let Outcome { encoded, kvs, more, count } = outcome;
+        if encoded.is_empty() {
+            return self.reply(id, encode::range_response(Some(&header), &kvs, more, count as i64));
+        }
+        self.reply_parts(id, encode::range_response_around(&header, encoded, &kvs, more, count as i64));
     }
 
     fn deleted_read(&mut self, id: CallId, revision: Revision, deleted: i64, mut outcomes: impl Iterator<Item = Outcome>) {

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
 
+use bytes::Bytes;
+
 use crate::base::Instant;
 use crate::front::{CallOptions, Front, FrontEffect, MESSAGE_PREFIX_BYTES, Status};
 use crate::rpc::{Incoming, Port};
@@ -81,6 +83,15 @@ impl Calls {
             FrontEffect::Reply { call, message } if Internal::owns(call) => {
                 self.internal.message(call, &message);
                 self.internal.finish(call, Status::OK);
+            }
+            FrontEffect::ReplyParts { call, parts } if Internal::owns(call) => {
+                parts.iter().for_each(|part| self.internal.message(call, part));
+                self.internal.finish(call, Status::OK);
+            }
+            FrontEffect::ReplyParts { call, parts } => {
+                self.metering.sent(call, 1, parts.iter().map(Bytes::len).sum::<usize>() - MESSAGE_PREFIX_BYTES);
+                self.metering.finished(now, call, &Status::OK);
+                self.port.reply_parts(call, parts);
             }
             FrontEffect::Reply { call, message } => {
                 self.metering.sent(call, 1, message.len() - MESSAGE_PREFIX_BYTES);

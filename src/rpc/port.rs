@@ -64,11 +64,12 @@ pub(super) enum Outgoing {
         call: CallId,
         status: Status,
     },
-    /// The last message, and then a good end.
+    /// The only message of a unary call, the parts behind the first in reverse, and then a good end.
     Reply {
         slot: usize,
         call: CallId,
         bytes: Bytes,
+        rest: Vec<Bytes>,
     },
 }
 
@@ -163,10 +164,19 @@ impl Port {
         }
     }
 
-    /// Sends the last message, framed, and ends the call well. Nothing happens when it has ended.
+    /// Sends the only message of a unary call, framed, and ends the call well. Nothing happens when it has ended.
     pub fn reply(&self, call: CallId, bytes: Bytes) {
         if let Some(open) = self.close(call) {
-            open.mailbox.put(Outgoing::Reply { slot: open.slot, call, bytes });
+            open.mailbox.put(Outgoing::Reply { slot: open.slot, call, bytes, rest: Vec::new() });
+        }
+    }
+
+    /// As [`Port::reply`], with a message in parts, one at least.
+    pub fn reply_parts(&self, call: CallId, mut parts: Vec<Bytes>) {
+        parts.reverse();
+        let bytes = parts.pop().expect("a message has parts");
+        if let Some(open) = self.close(call) {
+            open.mailbox.put(Outgoing::Reply { slot: open.slot, call, bytes, rest: parts });
         }
     }
 

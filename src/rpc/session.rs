@@ -22,7 +22,6 @@ use crate::base::limits::{
     ACCEPTS_PER_TURN_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, HEADER_LIST_BYTES_MAX, PENDING_RESET_STREAMS_MAX,
     RESET_STREAMS_KEPT_MAX, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNSENT_BYTES_PER_CONNECTION_MAX,
 };
-use crate::front::Status;
 
 /// How a connection is told to end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -275,10 +274,7 @@ impl Calls {
             let life = match answer {
                 Outgoing::Send { bytes, .. } => stream.send(&mut around, bytes),
                 Outgoing::Finish { status, .. } => stream.finish(&mut around, status),
-                Outgoing::Reply { bytes, .. } => match stream.send(&mut around, bytes) {
-                    Life::Goes => stream.finish(&mut around, Status::OK),
-                    Life::Ended => Life::Ended,
-                },
+                Outgoing::Reply { bytes, rest, .. } => stream.reply(&mut around, bytes, rest),
             };
             self.end_if(life, slot);
         }

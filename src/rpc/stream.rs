@@ -114,17 +114,18 @@ impl Stream {
         if self.is_reset() { Life::Ended } else { self.pass_on(around) }
     }
 
-    /// A message from the front.
+    /// A message from the front, or a part of one, on a call that takes any number.
     pub fn send(&mut self, around: &mut Surroundings<'_>, bytes: Bytes) -> Life {
-        if self.method.kind() != Kind::Unary {
-            self.queued_bytes += bytes.len();
-            self.queue.push_back(bytes);
-            return self.pass_on(around);
-        }
-        // One message, all of it given to h2 at once: the call ends with it, so nothing is to be reported.
-        let payload = Payload::new(bytes, Vec::new(), around.unsent);
+        self.queued_bytes += bytes.len();
+        self.queue.push_back(bytes);
+        self.pass_on(around)
+    }
+
+    /// The one message of a unary call, all of it given to h2 at once; the call ends with it, so nothing is to be reported.
+    pub fn reply(&mut self, around: &mut Surroundings<'_>, bytes: Bytes, rest: Vec<Bytes>) -> Life {
+        let payload = Payload::new(bytes, rest, around.unsent);
         match self.begin().map(|send| send.send_data(payload, false)) {
-            Ok(Ok(())) => Life::Goes,
+            Ok(Ok(())) => self.end(&Status::OK),
             Ok(Err(_)) | Err(_) => Life::Ended,
         }
     }

@@ -326,6 +326,10 @@ impl Executor {
                     let whole = [&head[5..], &body[..]].concat();
                     out.clients.push(Outgoing::Message(call, whole.into()));
                 }
+                FrontEffect::ReplyParts { call, parts } => {
+                    out.clients.push(Outgoing::Message(call, Bytes::from(parts.concat()).slice(5..)));
+                    out.clients.push(Outgoing::Finish(call, Status::OK));
+                }
                 FrontEffect::Reply { call, message } => {
                     out.clients.push(Outgoing::Message(call, message.slice(5..)));
                     out.clients.push(Outgoing::Finish(call, Status::OK));

@@ -227,6 +227,10 @@ impl World {
                 }
                 FrontEffect::SendShared { call, head, body } => self.received(call, [head.as_ref(), body.as_ref()].concat()),
                 FrontEffect::Finish { call, status } => self.finished(call, status),
+                FrontEffect::ReplyParts { call, parts } => {
+                    self.received(call, parts.concat());
+                    self.finished(call, Status::OK);
+                }
                 FrontEffect::Reply { call, message } => {
                     self.received(call, message.to_vec());
                     self.finished(call, Status::OK);
