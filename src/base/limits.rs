@@ -185,8 +185,8 @@ pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
 
 /// Page writes of one checkpoint that are under way at one time.
 pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
-/// The most bytes of adjoining pages that are written as one.
-pub const CHECKPOINT_WRITE_BYTES_MAX: usize = 256 << 10;
+/// The most bytes of adjoining pages that are written, or read, as one.
+pub const RUN_BYTES_MAX: usize = 256 << 10;
 // front
 
 /// The longest TTL of a lease, in seconds (etcd's).

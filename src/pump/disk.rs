@@ -6,10 +6,10 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::base::limits::{CHECKPOINT_WRITE_BYTES_MAX, CHECKPOINT_WRITES_IN_FLIGHT};
+use crate::base::limits::{CHECKPOINT_WRITES_IN_FLIGHT, RUN_BYTES_MAX};
 use crate::base::{AlignedBuffer, GroupId};
 use crate::io::{Disk, Durability, File, Open, OpenMode, Tasks, Urgency};
-use crate::pages::{PageWrite, file_name};
+use crate::pages::{Fault, PageWrite, file_name};
 use crate::shard::{DiskEffect, Event};
 use crate::wal::{SegmentName, SegmentWrite};
 
@@ -30,6 +30,8 @@ struct Inner<D: Disk> {
     /// Page files whose length is being set: nothing is sent into this, and it closes when that is done.
     resizing: RefCell<HashMap<GroupId, flume::Receiver<()>>>,
     report: Box<dyn Fn(Report)>,
+    /// Page reads that were asked for and have not begun.
+    reads: RefCell<Vec<(GroupId, Fault)>>,
     /// Work on segments' names, one after the other: see [`CoreDisk::carry_out`].
     names: RefCell<VecDeque<Option<DiskEffect>>>,
 }
@@ -69,6 +71,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             pages: RefCell::new(pages),
             resizing: RefCell::new(HashMap::new()),
             report: Box::new(report),
+            reads: RefCell::default(),
             names: RefCell::new(VecDeque::new()),
         };
         CoreDisk { inner: Rc::new(inner), tasks, metering }
@@ -78,6 +81,9 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
     /// was asked for: those that are left follow one another whenever the process ends.
     pub fn carry_out(&self, effect: DiskEffect) {
         let inner = self.inner.clone();
+        if let DiskEffect::PageRead { group, fault } = effect {
+            return inner.reads.borrow_mut().push((group, fault));
+        }
         if matches!(effect, DiskEffect::WalPrepare { .. } | DiskEffect::WalRemove { .. }) {
             let mut names = inner.names.borrow_mut();
             names.push_back(Some(effect));
@@ -104,6 +110,21 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             let ended = clock.now();
             metering.disk_work_ended(ended.since(began), ended, &work);
         });
+    }
+}
+
+impl<D: Disk, T: Tasks> CoreDisk<D, T> {
+    /// Begins the page reads that were asked for since the last time. Those that lie one behind the other are one trip to the disk.
+    pub fn begin_reads(&self) {
+        let mut reads = self.inner.reads.take();
+        reads.sort_unstable_by_key(|(group, fault)| (*group, fault.first));
+        for reads in reads.chunk_by(|a, b| a.0 == b.0) {
+            for run in runs(reads, |(_, fault)| (fault.offset(), fault.bytes())) {
+                let (inner, group) = (self.inner.clone(), reads[0].0);
+                let faults: Vec<Fault> = reads[run].iter().map(|(_, fault)| *fault).collect();
+                self.tasks.spawn(Urgency::Prompt, async move { inner.read_pages(group, &faults).await });
+            }
+        }
     }
 }
 
@@ -141,19 +162,7 @@ impl<D: Disk> Inner<D> {
                 self.remove(segment).await;
                 return;
             }
-            DiskEffect::PageRead { group, fault } => {
-                let read = match self.page_file(group).read_at(fault.offset(), fault.bytes()).await {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    // Perhaps it has been cut since the page was asked for.
-                    Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-                    Err(e) => Err(e),
-                };
-                self.done(
-                    read,
-                    |bytes| Event::PageRead { group, fault, bytes },
-                    || format!("reading {} bytes at offset {} of {}", fault.bytes(), fault.offset(), file_name(group)),
-                )
-            }
+            DiskEffect::PageRead { .. } => unreachable!("reads begin together"),
             DiskEffect::PagesWrite { group, writes } => self.pages_write(group, writes).await,
             DiskEffect::PagesSync { group } => {
                 let synced = self.page_file(group).sync().await;
@@ -169,6 +178,33 @@ impl<D: Disk> Inner<D> {
             }
         };
         (self.report)(report);
+    }
+
+    /// Reads pages that lie one behind the other.
+    async fn read_pages(&self, group: GroupId, faults: &[Fault]) {
+        let all = faults.iter().map(Fault::bytes).sum();
+        if faults.len() > 1
+            && let Ok(bytes) = self.page_file(group).read_at(faults[0].offset(), all).await
+        {
+            let mut rest = &bytes[..];
+            for &fault in faults {
+                let (page, behind) = rest.split_at(fault.bytes());
+                rest = behind;
+                (self.report)(Report::Event(Event::PageRead { group, fault, bytes: Some(AlignedBuffer::padded(page)) }));
+            }
+            return;
+        }
+        // One by one, also where that failed: the error is then of the page that it is about.
+        for &fault in faults {
+            let read = match self.page_file(group).read_at(fault.offset(), fault.bytes()).await {
+                Ok(bytes) => Ok(Some(bytes)),
+                // Perhaps it has been cut since the page was asked for.
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(e) => Err(e),
+            };
+            let what = || format!("reading {} bytes at offset {} of {}", fault.bytes(), fault.offset(), file_name(group));
+            (self.report)(self.done(read, |bytes| Event::PageRead { group, fault, bytes }, what));
+        }
     }
 
     fn done<V>(&self, result: io::Result<V>, event: impl FnOnce(V) -> Event, what: impl FnOnce() -> String) -> Report {
@@ -277,7 +313,7 @@ impl<D: Disk> Inner<D> {
 
     async fn pages_write(&self, group: GroupId, writes: Vec<PageWrite>) -> Report {
         let file = self.page_file(group);
-        let runs = runs(&writes);
+        let runs = runs(&writes, |write| (write.offset(), write.bytes.len()));
         let next = std::cell::Cell::new(0);
         let worker = async || {
             while let Some(run) = runs.get(next.replace(next.get() + 1)) {
@@ -304,19 +340,20 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Groups writes that lie one behind the other in the file, up to a bound.
-fn runs(writes: &[PageWrite]) -> Vec<std::ops::Range<usize>> {
+/// Groups what lies one behind the other in a file, up to a bound. `place`: offset and length.
+fn runs<P>(pieces: &[P], place: impl Fn(&P) -> (u64, usize)) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut bytes = 0;
-    for (i, write) in writes.iter().enumerate() {
-        let adjoins = i > 0 && writes[i - 1].offset() + writes[i - 1].bytes.len() as u64 == write.offset();
-        if adjoins && bytes + write.bytes.len() <= CHECKPOINT_WRITE_BYTES_MAX {
+    let (mut bytes, mut end) = (0, u64::MAX);
+    for (i, piece) in pieces.iter().enumerate() {
+        let (offset, len) = place(piece);
+        if offset == end && bytes + len <= RUN_BYTES_MAX {
             runs.last_mut().expect("there is one before").end = i + 1;
-            bytes += write.bytes.len();
+            bytes += len;
         } else {
             runs.push(i..i + 1);
-            bytes = write.bytes.len();
+            bytes = len;
         }
+        end = offset + len as u64;
     }
     runs
 }
@@ -354,4 +391,19 @@ async fn join_all<O>(futures: Vec<std::pin::Pin<Box<impl Future<Output = O>>>>) 
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_adjoins_is_one_run_up_to_a_bound() {
+        let of = |places: &[(u64, usize)]| runs(places, |&place| place);
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[(0, 4), (4, 8), (12, 4), (20, 4), (24, 4), (4, 4)]), [0..3, 3..5, 5..6]);
+        let half = RUN_BYTES_MAX / 2;
+        assert_eq!(of(&[(0, half), (half as u64, half), (2 * half as u64, 1)]), [0..2, 2..3]);
+        assert_eq!(of(&[(0, 2 * RUN_BYTES_MAX), (1, 1)]), [0..1, 1..2], "what is longer is a run of its own");
+    }
 }

@@ -214,6 +214,9 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
                 Effect::Fatal(line) => return Err(line),
             }
         }
+        if let Some((_, _, disk)) = &self.parts.core {
+            disk.begin_reads();
+        }
         // Nothing above asks for more; the list is kept for its memory.
         self.effects = effects;
         Ok(())
