@@ -299,7 +299,7 @@ about() {
     echo "machine: a $machine with $(nproc) CPUs ($(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1))," \
         "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo) of memory; the load generator runs on the same CPUs"
     echo "disk: $(disk_class)"
-    echo "kernel: $(uname -sr)"
+    echo "kernel: $(uname -sr | cut -d- -f1)"
     echo "date: $(date -u +%Y-%m-%d)"
     echo "commands: $(paste -sd, "$results/commands" | sed 's/,/, /g'); each figure is the median of its rounds, the lowest and the" \
         "highest are in parentheses"

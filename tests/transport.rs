@@ -138,6 +138,19 @@ fn streams_go_both_ways() {
 }
 
 #[test]
+fn what_ends_a_stream_comes_behind_what_waits_for_the_window() {
+    with_server(|executor, server| async move {
+        let client = Client::connect(&executor, server.address).await;
+        let answer = client.call(RANGE_STREAM, &[&3000u32.to_le_bytes()]).await;
+        assert_eq!(answer.grpc_status(), 0);
+        assert_eq!(answer.messages.len(), 3000);
+        for (piece, message) in answer.messages.iter().enumerate() {
+            assert_eq!(message[..], [piece as u8; 1000], "message {piece}");
+        }
+    });
+}
+
+#[test]
 fn a_large_stream_comes_whole_and_is_reported_as_it_leaves() {
     with_server(|executor, server| async move {
         let client = Client::connect(&executor, server.address).await;

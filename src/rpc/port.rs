@@ -64,7 +64,7 @@ pub(super) enum Outgoing {
         call: CallId,
         status: Status,
     },
-    /// The only message of a unary call, the parts behind the first in reverse, and then a good end.
+    /// The last message, the parts behind the first in reverse, and then a good end.
     Reply {
         slot: usize,
         call: CallId,
@@ -164,7 +164,7 @@ impl Port {
         }
     }
 
-    /// Sends the only message of a unary call, framed, and ends the call well. Nothing happens when it has ended.
+    /// Sends the last message, framed, and ends the call well. Nothing happens when it has ended.
     pub fn reply(&self, call: CallId, bytes: Bytes) {
         if let Some(open) = self.close(call) {
             open.mailbox.put(Outgoing::Reply { slot: open.slot, call, bytes, rest: Vec::new() });

@@ -121,8 +121,16 @@ impl Stream {
         self.pass_on(around)
     }
 
-    /// The one message of a unary call, all of it given to h2 at once; the call ends with it, so nothing is to be reported.
+    /// The last message, the parts behind the first in reverse, and a good end. The one of a unary call is given to h2 at once, all of
+    /// it; the call ends with it, so nothing is to be reported.
     pub fn reply(&mut self, around: &mut Surroundings<'_>, bytes: Bytes, rest: Vec<Bytes>) -> Life {
+        if self.method.kind() != Kind::Unary {
+            for part in std::iter::once(bytes).chain(rest.into_iter().rev()) {
+                self.queued_bytes += part.len();
+                self.queue.push_back(part);
+            }
+            return self.finish(around, Status::OK);
+        }
         let payload = Payload::new(bytes, rest, around.unsent);
         match self.begin().map(|send| send.send_data(payload, false)) {
             Ok(Ok(())) => self.end(&Status::OK),

@@ -96,18 +96,18 @@ impl Front {
         let port = &self.server.port;
         match event {
             Incoming::Open { call, method, message, .. } => match (method, message) {
-                (Method::Put, Some(message)) => {
-                    port.send(call, framed(&message));
-                    port.finish(call, Status::OK);
-                }
+                (Method::Put, Some(message)) => port.reply(call, framed(&message)),
                 (Method::DeleteRange, _) => {
                     port.finish(call, Status::new(Code::InvalidArgument, "etcdserver: key is not provided"));
                 }
                 (Method::RangeStream, Some(message)) => {
-                    for _ in 0..number(&message) {
-                        port.send(call, framed(&[9; 1000]));
+                    let last = number(&message) - 1;
+                    for piece in 0..last {
+                        port.send(call, framed(&[piece as u8; 1000]));
                     }
-                    port.finish(call, Status::OK);
+                    let mut whole = framed(&[last as u8; 1000]);
+                    let head = whole.split_to(400);
+                    port.reply_parts(call, vec![head, whole]);
                 }
                 (Method::Snapshot, Some(message)) => {
                     self.snapshots.borrow_mut().insert(call, (number(&message), 0));
