@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::page::{self, Page};
 use super::{PageId, PageRef};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX};
+use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX};
 
 /// An index into the frames.
 pub(super) type FrameIndex = u32;
@@ -60,6 +60,8 @@ pub(super) struct Cache {
     dirty: Vec<FrameIndex>,
     spare: Vec<AlignedBuffer>,
     hand: usize,
+    /// Where the next trim goes on.
+    trim_hand: usize,
     tick: Tick,
     cached_bytes: usize,
     dirty_bytes: usize,
@@ -76,6 +78,7 @@ impl Cache {
             dirty: Vec::new(),
             spare: Vec::new(),
             hand: 0,
+            trim_hand: 0,
             tick: Tick::default(),
             cached_bytes: 0,
             dirty_bytes: 0,
@@ -329,5 +332,21 @@ impl Cache {
             self.vacate(self.hand as u32);
         }
         progress && self.cached_bytes > bytes_max
+    }
+
+    /// Drops clean leaves and runs that were not used at `cold` or since until `bytes_max` are cached, looking at a bounded number of
+    /// frames.
+    pub fn trim(&mut self, bytes_max: usize, epochs: Epochs, cold: Tick) {
+        for _ in 0..TRIM_FRAMES_MAX.min(self.frames.len()) {
+            if self.cached_bytes <= bytes_max {
+                return;
+            }
+            self.trim_hand = if self.trim_hand + 1 < self.frames.len() { self.trim_hand + 1 } else { 0 };
+            let frame = &self.frames[self.trim_hand];
+            let stays = frame.used_at.get() >= cold || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant);
+            if !stays && page::level(self.bytes(self.trim_hand as u32)) == 0 {
+                self.vacate(self.trim_hand as u32);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The store itself: what it is made of, how it is opened, and how pages come in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::cache::{Cache, Epochs, Tick};
 use super::checkpoint::Writing;
@@ -11,7 +11,7 @@ use super::space::{Extent, Space};
 use super::space_load::SpaceLoad;
 use super::{Cursor, Damage, Entry, Fault, Head, Options, PageId, Root, Sums, Tree, ViewId, What, meta};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{PAGE_BYTES, TREES_MAX, VIEWS_MAX};
+use crate::base::limits::{PAGE_BYTES, TREES_MAX, TRIMS_UNTIL_COLD, VIEWS_MAX};
 
 /// A page file and its trees. See the [module](super) for what it keeps true.
 pub struct Store {
@@ -33,6 +33,8 @@ pub struct Store {
     pub(super) views: BTreeMap<ViewId, View>,
     pub(super) next_view: u64,
     pub(super) defragment: Option<Defragment>,
+    /// When the last trims were.
+    pub(super) trims: VecDeque<Tick>,
     /// Where cells are put together before they go into their page.
     pub(super) scratch: Vec<u8>,
 }
@@ -63,6 +65,7 @@ impl Store {
             views: BTreeMap::new(),
             next_view: 1,
             defragment: None,
+            trims: VecDeque::new(),
             scratch: Vec::new(),
         }
     }
@@ -147,6 +150,19 @@ impl Store {
     /// cache is, so that a call that is made again finds what it found before, and comes to its end.
     pub fn evict_but(&mut self, since: Tick) -> bool {
         self.cache.evict(self.options.cache_bytes, self.epochs, Some(since))
+    }
+
+    /// Called about every [`TRIM_INTERVAL`]: pages that were used lately may fill the cache, cold ones take no more than half of it. Nothing
+    /// that was used at `kept` or since goes.
+    ///
+    /// [`TRIM_INTERVAL`]: crate::base::limits::TRIM_INTERVAL
+    pub fn trim(&mut self, kept: Option<Tick>) {
+        let now = self.cache.tick();
+        self.trims.push_back(now);
+        if self.trims.len() > TRIMS_UNTIL_COLD {
+            let cold = self.trims.pop_front().expect("one was pushed");
+            self.cache.trim(self.options.cache_bytes / 2, self.epochs, kept.map_or(cold, |kept| kept.min(cold)));
+        }
     }
 
     /// The present, for [`Store::evict_but`].

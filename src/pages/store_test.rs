@@ -2,7 +2,7 @@
 
 use super::test_disk::TestDisk;
 use super::*;
-use crate::base::limits::PAGE_BYTES;
+use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD};
 
 const TREE: Tree = Tree(1);
 const BIG_CACHE: usize = 64 << 20;
@@ -231,6 +231,34 @@ fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
     assert!(tries > 30);
     while store.evict() {}
     assert_eq!(store.cached_bytes(), 0, "nobody waits any more");
+}
+
+#[test]
+fn cold_pages_take_half_of_the_cache_and_warm_ones_all_of_it() {
+    let mut store = filled(3_000, &[1; 50]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let all = store.cached_bytes();
+    store.options.cache_bytes = all as usize;
+    let second = |store: &mut Store, warm: std::ops::Range<u32>| {
+        assert!(warm.clone().all(|number| store.get(TREE, &key(number)).is_ok()), "a warm page is gone");
+        store.evict();
+        store.trim(None);
+    };
+    for _ in 0..3 * TRIMS_UNTIL_COLD {
+        second(&mut store, 0..3_000);
+    }
+    assert_eq!(store.cached_bytes(), all, "all of them are warm");
+    for _ in 0..2 * TRIMS_UNTIL_COLD {
+        second(&mut store, 0..2_000);
+    }
+    let warm = store.cached_bytes();
+    assert!((all / 2..all * 3 / 4).contains(&warm), "of {all} bytes {warm} are warm");
+    for _ in 0..2 * TRIMS_UNTIL_COLD {
+        second(&mut store, 0..100);
+    }
+    let half = store.cached_bytes();
+    assert!((all * 2 / 5..=all / 2).contains(&half), "half of {all} bytes may be cold, not {half}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ use super::signals::Signals;
 use super::thread::{self, CoreSeed, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
-const CACHE_BYTES_DEFAULT: u64 = 128 << 20;
+const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
 /// The port of a URL without one.
 const CLIENT_PORT: u16 = 2379;
 /// How long a clean stop may take.
@@ -258,8 +258,8 @@ impl Member {
 
     fn checkpoints(&self) -> CheckpointPolicy {
         // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those dirty beside it
-        // take no more than four of these shares, which is the whole cache.
-        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 4;
+        // take no more than four of these shares, which is half of the cache.
+        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 8;
         CheckpointPolicy {
             dirty_bytes: dirty.clamp(256 << 10, 64 << 20),
             entries: self.config.snapshot_count,

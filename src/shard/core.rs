@@ -86,6 +86,8 @@ pub struct Core {
     pub(super) stopped: bool,
     /// Versions removed by compactions, for /metrics.
     pub(super) compacted_versions: u64,
+    /// When cold pages are looked for next.
+    pub(super) next_trim: Instant,
     pub(super) now: Instant,
 }
 
@@ -103,8 +105,7 @@ pub struct Shard {
     pub(super) compaction_waits: Vec<Revision>,
     /// Writes that wait for the hold or the walk to end, or for applying.
     pub(super) queue: VecDeque<QueuedWrite>,
-    /// Who walks over a range and waits for a page. No other write is evaluated meanwhile: it would make what was found stale, and the
-    /// walk begin anew, for as long as there are writes.
+    /// Who walks over a range. No other write is evaluated meanwhile: it would make what was found stale, and the walk begin anew.
     pub(super) walking: Option<Walker>,
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Awaited>,
@@ -248,6 +249,7 @@ impl Core {
             stopping: false,
             stopped: false,
             compacted_versions: 0,
+            next_trim: now,
             now,
         }
     }

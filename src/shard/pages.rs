@@ -1,7 +1,7 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
 use crate::base::limits::{
-    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY,
+    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY, TRIM_INTERVAL,
 };
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
 use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Machine, Replica};
@@ -121,11 +121,18 @@ impl Core {
     /// What follows from applying: the barriers reached, pages evicted.
     pub(super) fn after_applying(&mut self, effects: &mut Vec<Effect>) {
         self.serve_when_applied(effects);
+        let trims = self.now >= self.next_trim;
+        if trims {
+            self.next_trim = self.now + TRIM_INTERVAL;
+        }
         for shard in &mut self.shards {
             // What a call found before it met a missing page must be there when it is made again: however small the cache is, it
             // comes to its end.
             let oldest = shard.waiting.values().map(|awaited| awaited.since).min();
             let store = shard.replica.machine.store();
+            if trims {
+                store.trim(oldest);
+            }
             match oldest {
                 Some(since) => store.evict_but(since),
                 None => store.evict(),
