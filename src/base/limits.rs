@@ -219,7 +219,7 @@ pub const WATCH_BATCH_BYTES: usize = 256 << 10;
 /// cost of a response.
 pub const WATCH_REST_RESPONSES_MIN: u64 = 64;
 /// How long it rests for each of those responses, in microseconds.
-pub const WATCH_REST_MICROS: u64 = 10;
+pub const WATCH_REST_MICROS: u64 = 4;
 /// Watch responses below this many bytes are copied to the others of their stream; the bodies of larger ones are shared by their watches.
 pub const WATCH_GATHERED_BYTES: usize = 1 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.

@@ -149,12 +149,14 @@ pub fn range_response(header: Option<&pb::ResponseHeader>, kvs: &[KeyValue], mor
 
 /// Keys as fields of a RangeResponse.
 pub fn range_part(kvs: &[KeyValue]) -> Bytes {
-    let lens: Vec<usize> = kvs.iter().map(kv_len).collect();
-    let len = lens.iter().map(|&len| field_len(len)).sum();
+    range_tail(kvs, false, 0)
+}
+
+/// Keys, and what comes behind them in a RangeResponse.
+fn range_tail(kvs: &[KeyValue], more: bool, count: i64) -> Bytes {
+    let (len, lens) = range_len(None, kvs, more, count);
     let mut out = BytesMut::with_capacity(len);
-    for (kv, &len) in kvs.iter().zip(&lens) {
-        put_kv(&mut out, 2, len, kv);
-    }
+    put_range(&mut out, None, (kvs, &lens), more, count);
     assert_eq!(out.len(), len, "a part is as long as was reckoned");
     out.freeze()
 }
@@ -167,18 +169,16 @@ pub fn range_response_around(
     more: bool,
     count: i64,
 ) -> Vec<Bytes> {
-    let (behind, lens) = range_len(None, kvs, more, count);
     let before = field_len(header_len(header));
     let mut head = framed(before);
     put_header(&mut head, header);
-    let mut tail = BytesMut::with_capacity(behind);
-    put_range(&mut tail, None, (kvs, &lens), more, count);
+    let tail = range_tail(kvs, more, count);
     let len = before + encoded.iter().map(Bytes::len).sum::<usize>() + tail.len();
     head[..MESSAGE_PREFIX_BYTES].copy_from_slice(&message_prefix(len));
     let mut parts = Vec::with_capacity(encoded.len() + 2);
     parts.push(head.freeze());
     parts.extend(encoded);
-    parts.push(tail.freeze());
+    parts.push(tail);
     parts
 }
 

@@ -111,9 +111,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             metering.disk_work_ended(ended.since(began), ended, &work);
         });
     }
-}
 
-impl<D: Disk, T: Tasks> CoreDisk<D, T> {
     /// Begins the page reads that were asked for since the last time. Those that lie one behind the other are one trip to the disk.
     pub fn begin_reads(&self) {
         let mut reads = self.inner.reads.take();

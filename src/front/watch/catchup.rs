@@ -16,7 +16,7 @@ use crate::front::tickets::{Ask, Owner};
 use crate::shard::messages::{Answer, Event, EventsRead, Read, Resume};
 
 use super::hub::{Watcher, WatcherId};
-use super::release::{Fields, batch_end};
+use super::release::{Fields, batch_end, sort};
 use super::respond::Flavor;
 
 /// What watches that read together have in common.
@@ -244,7 +244,7 @@ impl Front {
             let here = part.events.partition_point(|e| e.revision <= through);
             events.extend(part.events.drain(..here));
         }
-        events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
+        sort(&mut events);
         let mut rest = events.as_slice();
         while !rest.is_empty() && !task.members.is_empty() {
             let (batch, behind) = rest.split_at(batch_end(rest, task.prev_kv));

@@ -110,7 +110,7 @@ impl Front {
         }
         let mut events = self.hub.drain(stable);
         if !self.hub.index.is_empty() {
-            events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
+            sort(&mut events);
             let mut rest = events.as_slice();
             let mut responses = 0;
             while !rest.is_empty() {
@@ -278,6 +278,11 @@ impl Front {
         }
         self.hub.gathering = gathering;
     }
+}
+
+/// Puts events of several groups into the order in which they are told, which is etcd's.
+pub fn sort(events: &mut [Event]) {
+    events.sort_by(|a, b| (a.revision, a.operation, &a.kv.key).cmp(&(b.revision, b.operation, &b.kv.key)));
 }
 
 /// How many of these events make one response: whole revisions, up to a number and a size.
