@@ -269,12 +269,12 @@ fn damage_the_pages(sample: &TestDir) {
 fn damage_the_format(sample: &TestDir) {
     let copied = Copied::of(sample);
     let file = copied.path().join("etcring/FORMAT");
-    inspect("format", &file, &[]).exits(0, &["format bytes=", "version=1 stage=started last_run="]);
+    inspect("format", &file, &[]).exits(0, &["format bytes=", "version=2 stage=started last_run="]);
     let items = inspect("format", &file, &["--json"]).items();
     assert!(items[0]["kind"] == "format" && items[0]["last_run"].as_u64() > Some(0), "{items:?}");
     // A later run has served, and nothing is left of it.
     let told = fs::read_to_string(&file).expect("a file");
-    fs::write(&file, "etcring 1\nstarted 900\n").expect("written");
+    fs::write(&file, "etcring 2\nstarted 900\n").expect("written");
     copied.is_wrong(&copied.path().join("etcring/wal"), None);
     check(copied.path()).exits(1, &["run 900 was the last that served"]);
     fs::write(&file, told).expect("written");

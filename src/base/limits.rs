@@ -22,6 +22,8 @@ pub const CREDITS_PER_CORE: usize = 16384;
 pub const APPLY_DELETES_BATCH: usize = 256;
 /// The most changes that a slice of compaction looks up at once.
 pub const COMPACT_BATCH: usize = 64;
+/// Leaves with the changes behind those that a compaction which waits for a page has read with it.
+pub const COMPACT_AHEAD_PAGES: usize = 16;
 /// The most keys of the overlay, and changes above the revision read, that an exact count looks at one by one to correct what the
 /// weights say; above, it walks. All pages for them have to be in memory at one time.
 pub const COUNT_CORRECTIONS_MAX: usize = 1024;
@@ -149,6 +151,8 @@ pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 pub const APPLY_BATCH_MAX: usize = 4096;
 /// Pages that a read which waits for one may have read with it.
 pub const READ_AHEAD_PAGES: usize = 64;
+/// Versions that a read which waits for a page walks over, to find the values that it will want.
+pub const VALUES_AHEAD_VISITS: u32 = 1024;
 /// With more pages of a group under way than this, no read has others read with its own.
 pub const READ_AHEAD_UNDER_WAY_MAX: usize = 256;
 /// Keys that a group deletes in one round of its core's loop, where a range delete or a lease's end deletes many.

@@ -3,6 +3,7 @@
 use crate::base::GroupId;
 use crate::base::limits::PAGE_BYTES;
 use crate::group::Note;
+use crate::mvcc::PutFields;
 use crate::mvcc::stored::{self, StoredChange, StoredVersion};
 use crate::pages::{
     CellDescription, Damage, MetaDescription, PageDescription, PageId, Tree, TreeDescription, Usage, What, describe,
@@ -189,24 +190,22 @@ impl Pages<'_> {
         match self.trees().iter().find(|(known, _)| known.0 == tree)?.1 {
             "keys" => {
                 let version = StoredVersion::read(&cell.key, &cell.value).ok()?;
-                let kind = if version.put.is_some() { "put" } else { "tombstone" };
-                let mut item = Item::new(kind).bytes("key", &version.key).number("revision", version.change.revision.get());
-                item = item.number("operation", version.change.operation);
-                if let Some(put) = version.put {
-                    let head_bytes = cell.value.len() - put.value.len();
-                    item = item.number("create_revision", put.create_revision.get()).number("version", put.version);
-                    item = item.signed("lease", put.lease.get()).number("value_bytes", cell.value_bytes - head_bytes);
-                    if self.show.values {
-                        item = item.bytes("value", put.value);
-                    }
-                }
-                Some(item)
+                let item = Item::new("version").bytes("key", &version.key).number("revision", version.change.revision.get());
+                Some(did(item.number("operation", version.change.operation), version.put.as_ref()))
             }
             "revisions" => {
                 let change = StoredChange::read(&cell.key, &cell.value).ok()?;
                 let item = Item::new("change").number("revision", change.change.revision.get());
                 let item = item.number("operation", change.change.operation).bytes("key", change.key);
-                Some(item.word("did", if change.kind == crate::mvcc::Kind::Put { "put" } else { "delete" }))
+                let mut item = did(item, change.put.as_ref());
+                if let Some(put) = change.put {
+                    let head_bytes = cell.value.len() - put.value.len();
+                    item = item.number("value_bytes", cell.value_bytes - head_bytes);
+                    if self.show.values {
+                        item = item.bytes("value", put.value);
+                    }
+                }
+                Some(item)
             }
             _ => {
                 let (lease, key) = stored::read_attached(&cell.key, &cell.value).ok()?;
@@ -214,6 +213,13 @@ impl Pages<'_> {
             }
         }
     }
+}
+
+/// What a version or a change did to its key.
+fn did(item: Item, put: Option<&PutFields<'_>>) -> Item {
+    let Some(put) = put else { return item.word("did", "delete") };
+    let item = item.word("did", "put").number("create_revision", put.create_revision.get()).number("version", put.version);
+    item.signed("lease", put.lease.get())
 }
 
 fn child(cell: &CellDescription) -> Item {

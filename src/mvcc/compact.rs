@@ -9,7 +9,7 @@
 use bytes::Bytes;
 
 use crate::base::Revision;
-use crate::base::limits::COMPACT_BATCH;
+use crate::base::limits::{COMPACT_AHEAD_PAGES, COMPACT_BATCH};
 use crate::pages::Fault;
 
 use super::change::{Budget, Change};
@@ -83,8 +83,11 @@ impl Mvcc {
 
     /// The pages that the next few changes want and that are not in memory, to be read side by side.
     pub fn compact_ahead(&self, compaction: &Compaction) -> Vec<Fault> {
+        let (change, key) = &compaction.next;
+        let mut wanted = self.changes_ahead(&KeyBuffer::change(*change, key), compaction.to, COMPACT_AHEAD_PAGES);
         let victims = self.victims(compaction).unwrap_or_default();
-        victims.iter().filter_map(|victim| self.look_at_victim(victim).err()).collect()
+        wanted.extend(victims.iter().filter_map(|victim| self.look_at_victim(victim).err()));
+        wanted
     }
 
     fn look_at_victim(&self, victim: &Victim) -> Result<(), Fault> {
@@ -97,7 +100,7 @@ impl Mvcc {
     /// The next few changes to look at.
     fn victims(&self, compaction: &Compaction) -> Result<Vec<Victim>, Fault> {
         let (change, key) = &compaction.next;
-        let mut cursor = self.store().cursor(REVISIONS);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         cursor.seek(KeyBuffer::change(*change, key).as_slice())?;
         let mut victims = Vec::with_capacity(COMPACT_BATCH);
         while victims.len() < COMPACT_BATCH {

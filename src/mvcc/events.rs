@@ -4,12 +4,12 @@
 use bytes::Bytes;
 
 use crate::base::Revision;
-use crate::pages::Fault;
+use crate::pages::{Cursor, Fault};
 use crate::proto::mvccpb::KeyValue;
 
 use super::change::{At, Budget, Change, Span};
 use super::key::{KeyBuffer, split_change, split_version};
-use super::record::{KeyState, Kind, Record, Value, parse};
+use super::record::{KeyState, Kind, parse};
 use super::store::{KEYS, Mvcc, REVISIONS};
 
 /// One change as watchers see it. Those of one revision are ordered by (operation, key), over all shards.
@@ -98,15 +98,12 @@ impl Mvcc {
         {
             return Ok(EventChunk { events, resume: None });
         }
-        let start = match resume {
-            Some(place) => KeyBuffer::change(place.change, &place.key),
-            None => KeyBuffer::change(Change { revision: query.from, operation: 0 }, b""),
-        };
-        let mut cursor = self.store().cursor(REVISIONS);
+        let start = events_start(query, resume);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         cursor.seek(start.as_slice())?;
         let mut events: Vec<Event> = Vec::new();
         let (mut visits, mut bytes) = (0, 0);
-        while let Some((entry, kind, _)) = cursor.entry() {
+        while let Some((entry, ..)) = cursor.entry() {
             let (change, key) = split_change(entry);
             if change.revision > query.to {
                 break;
@@ -116,7 +113,7 @@ impl Mvcc {
                 return Ok(EventChunk { events, resume: here() });
             }
             if query.span.contains(key) {
-                match self.event(query, change, key, kind) {
+                match self.event(query, &cursor) {
                     Ok(event) => {
                         bytes += event_bytes(&event);
                         events.push(event);
@@ -135,18 +132,41 @@ impl Mvcc {
         Ok(EventChunk { events, resume: None })
     }
 
-    /// The event of one entry of REVISIONS.
-    fn event(&self, query: &EventsQuery, change: Change, key: &[u8], kind: &[u8]) -> Result<Event, Fault> {
+    /// The pages that [`Mvcc::events`] will want and that are not in memory, to be read side by side: `most` leaves, and the long values
+    /// of the next `most` entries.
+    pub fn events_ahead(&self, query: &EventsQuery, resume: Option<&EventsResume>, most: usize) -> Vec<Fault> {
+        if matches!((&query.span, resume), (Span::Key(_), None)) {
+            return Vec::new();
+        }
+        let start = events_start(query, resume);
+        let mut wanted = self.changes_ahead(&start, query.to, most);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
+        let mut reached = cursor.seek(start.as_slice());
+        for _ in 0..most {
+            let (Ok(()), Some((entry, ..))) = (reached, cursor.entry()) else { break };
+            let (change, key) = split_change(entry);
+            if change.revision > query.to {
+                break;
+            }
+            if query.span.contains(key) {
+                wanted.extend(self.whole(&cursor).err());
+            }
+            reached = cursor.next();
+        }
+        wanted
+    }
+
+    /// The event of the entry that a cursor over REVISIONS stands at.
+    fn event<'a>(&'a self, query: &EventsQuery, cursor: &Cursor<'a>) -> Result<Event, Fault> {
+        let (entry, ..) = cursor.entry().expect("the cursor stands at an entry");
+        let (change, key) = split_change(entry);
         let user_key = Bytes::copy_from_slice(key);
-        if Kind::of_stored(kind) == Kind::Tombstone {
+        let Some(fields) = self.whole(cursor)? else {
             let prev = self.prev_of(query, key, change, false)?;
             return Ok(Event::tombstone(change, user_key, prev));
-        }
-        let stored = self.store().get(KEYS, KeyBuffer::version(key, change).as_slice())?;
-        let record = parse(stored.expect("a change in REVISIONS has its version in KEYS").value);
-        let state = state_of(change, &record).expect("a put in REVISIONS is one in KEYS");
-        let prev = self.prev_of(query, key, change, state.create_revision == change.revision)?;
-        Ok(Event::put(change, state.to_message(user_key), prev))
+        };
+        let prev = self.prev_of(query, key, change, fields.create_revision == change.revision)?;
+        Ok(Event::put(change, KeyState::stored(change, &fields, fields.value).to_message(user_key), prev))
     }
 
     fn prev_of(&self, query: &EventsQuery, key: &[u8], change: Change, creates: bool) -> Result<Option<KeyValue>, Fault> {
@@ -163,19 +183,23 @@ impl Mvcc {
         let escaped = KeyBuffer::escaped(key);
         let mut cursor = self.store().cursor(KEYS);
         cursor.seek(sought.as_slice())?;
-        // Newest first. The last may be older than what is asked for: it is then the state before.
+        // Newest first. The last may be older than what is asked for: it is then the state before, wanted only with `prev`.
         let mut versions = Vec::new();
         let mut bytes = 0;
         while let Some((entry, stored, _)) = cursor.entry() {
             let (of, change) = split_version(entry);
-            if of != escaped.as_slice() {
+            if of != escaped.as_slice() || (change.revision < query.from && !query.with_prev) {
                 break;
             }
             if versions.len() >= budget.visits as usize || bytes >= budget.bytes {
                 return Ok(None);
             }
-            bytes += stored.len();
-            versions.push((change, parse(stored)));
+            let state = match parse(stored) {
+                None => None,
+                Some(fields) => Some(KeyState::stored(change, &fields, self.value(key, change, &fields)?)),
+            };
+            bytes += stored.len() + state.map_or(0, |state| state.value.as_slice().len());
+            versions.push((change, state));
             if change.revision < query.from {
                 break;
             }
@@ -183,15 +207,14 @@ impl Mvcc {
         }
         versions.reverse();
         let mut events = Vec::with_capacity(versions.len());
-        for (place, (change, record)) in versions.iter().enumerate() {
+        for (place, (change, state)) in versions.iter().enumerate() {
             if change.revision < query.from {
                 continue;
             }
-            let state = state_of(*change, record);
             let creates = state.is_some_and(|state| state.create_revision == change.revision);
             let before = versions[..place].iter().rev().find(|(earlier, _)| earlier.revision < change.revision);
             let prev = match query.with_prev && !creates && change.revision > query.compacted {
-                true => before.and_then(|(earlier, record)| state_of(*earlier, record)),
+                true => before.and_then(|(_, state)| *state),
                 false => None,
             };
             let prev = prev.map(|state| state.to_message(key.clone()));
@@ -204,19 +227,15 @@ impl Mvcc {
     }
 }
 
+fn events_start(query: &EventsQuery, resume: Option<&EventsResume>) -> KeyBuffer {
+    match resume {
+        Some(place) => KeyBuffer::change(place.change, &place.key),
+        None => KeyBuffer::change(Change { revision: query.from, operation: 0 }, b""),
+    }
+}
+
 /// About what an event takes in a message.
 fn event_bytes(event: &Event) -> usize {
     let kv_bytes = |kv: &KeyValue| kv.key.len() + kv.value.len();
     kv_bytes(&event.kv) + event.prev.as_ref().map_or(0, kv_bytes)
-}
-
-fn state_of<'a>(change: Change, record: &Record<'a>) -> Option<KeyState<'a>> {
-    record.map(|fields| KeyState {
-        create_revision: fields.create_revision,
-        mod_revision: change.revision,
-        operation: change.operation,
-        version: fields.version,
-        lease: fields.lease,
-        value: Value::Stored(fields.value),
-    })
 }

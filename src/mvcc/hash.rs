@@ -20,7 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::base::Revision;
-use crate::pages::Fault;
+use crate::pages::{Cursor, Fault};
 use crate::proto::mvccpb::KeyValue;
 
 use super::change::{At, Budget, Change, Span};
@@ -28,7 +28,7 @@ use super::events::EventsResume;
 use super::key::{KeyBuffer, split_change, split_version};
 use super::overlay::Overlay;
 use super::read::View;
-use super::record::{KeyState, Kind, Value, parse};
+use super::record::{KeyState, Kind};
 use super::store::{KEYS, Mvcc, REVISIONS};
 
 /// What etcd's hash begins with: the name of the bucket.
@@ -114,7 +114,7 @@ impl Mvcc {
     }
 
     fn has_tombstone_in(&self, revision: Revision) -> Result<bool, Fault> {
-        let mut cursor = self.store().cursor(REVISIONS);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         cursor.seek(KeyBuffer::change(Change { revision, operation: 0 }, b"").as_slice())?;
         while let Some((entry, kind, _)) = cursor.entry() {
             if split_change(entry).0.revision != revision {
@@ -145,11 +145,11 @@ impl Mvcc {
     ///
     /// A fault is returned only if nothing could be read; install, and ask again. With a chunk, go on from its `resume`.
     pub fn hash_entries(&self, query: HashQuery, resume: Option<&EventsResume>, budget: Budget) -> Result<HashChunk, Fault> {
-        let mut cursor = self.store().cursor(REVISIONS);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         cursor.seek(hash_start(resume).as_slice())?;
         let mut chunk = Gather::default();
         let mut visits = 0;
-        while let Some((entry, kind, _)) = cursor.entry() {
+        while let Some((entry, ..)) = cursor.entry() {
             let (change, key) = split_change(entry);
             if change.revision > query.revision {
                 break;
@@ -158,7 +158,7 @@ impl Mvcc {
             if visits > 0 && (visits >= budget.visits || chunk.buffer.len() >= budget.bytes) {
                 return Ok(chunk.finish(here()));
             }
-            match self.hash_entry(query, change, key, Kind::of_stored(kind), &mut chunk) {
+            match self.hash_entry(query, &cursor, &mut chunk) {
                 Ok(()) => {}
                 Err(fault) if visits == 0 => return Err(fault),
                 Err(_) => return Ok(chunk.finish(here())),
@@ -172,20 +172,21 @@ impl Mvcc {
         Ok(chunk.finish(None))
     }
 
-    /// The pages that [`Mvcc::hash_entries`] wants for its next `entries` entries and that are not in memory, to be read side by side.
-    pub fn hash_ahead(&self, query: HashQuery, resume: Option<&EventsResume>, entries: usize) -> Vec<Fault> {
-        let mut cursor = self.store().cursor(REVISIONS);
-        let mut wanted = Vec::new();
+    /// The pages that [`Mvcc::hash_entries`] will want and that are not in memory, to be read side by side: `most` leaves, and what the
+    /// next `most` entries want besides.
+    pub fn hash_ahead(&self, query: HashQuery, resume: Option<&EventsResume>, most: usize) -> Vec<Fault> {
+        let mut wanted = self.changes_ahead(&hash_start(resume), query.revision, most);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         if cursor.seek(hash_start(resume).as_slice()).is_err() {
             return wanted;
         }
-        for _ in 0..entries {
-            let Some((entry, kind, _)) = cursor.entry() else { break };
-            let (change, key) = split_change(entry);
+        for _ in 0..most {
+            let Some((entry, ..)) = cursor.entry() else { break };
+            let (change, _) = split_change(entry);
             if change.revision > query.revision {
                 break;
             }
-            wanted.extend(self.hash_entry(query, change, key, Kind::of_stored(kind), &mut Gather::default()).err());
+            wanted.extend(self.hash_entry(query, &cursor, &mut Gather::default()).err());
             if cursor.next().is_err() {
                 break;
             }
@@ -193,7 +194,10 @@ impl Mvcc {
         wanted
     }
 
-    fn hash_entry(&self, query: HashQuery, change: Change, key: &[u8], kind: Kind, chunk: &mut Gather) -> Result<(), Fault> {
+    /// The entry that a cursor over REVISIONS stands at.
+    fn hash_entry<'a>(&'a self, query: HashQuery, cursor: &Cursor<'a>, chunk: &mut Gather) -> Result<(), Fault> {
+        let (entry, stored, _) = cursor.entry().expect("the cursor stands at an entry");
+        let ((change, key), kind) = (split_change(entry), Kind::of_stored(stored));
         let is_compacted = change.revision.as_i64() <= query.compacted;
         if kind == Kind::Tombstone {
             // One below the floor is never kept, and is gone once compaction is through; one at the floor never counts.
@@ -212,17 +216,8 @@ impl Mvcc {
             let is_newest = newest_at(query.revision.get())? == Some(change);
             only_without_kept = !is_newest || self.is_rewritten(query, key, change)?;
         }
-        let stored = self.store().get(KEYS, KeyBuffer::version(key, change).as_slice())?;
-        let fields = parse(stored.expect("a change in REVISIONS has its version in KEYS").value);
-        let fields = fields.expect("a put in REVISIONS is one in KEYS");
-        let state = KeyState {
-            create_revision: fields.create_revision,
-            mod_revision: change.revision,
-            operation: change.operation,
-            version: fields.version,
-            lease: fields.lease,
-            value: Value::Stored(fields.value),
-        };
+        let fields = self.whole(cursor)?.expect("the kind is that of a put");
+        let state = KeyState::stored(change, &fields, fields.value);
         chunk.push(change, kind, state.to_message(Bytes::copy_from_slice(key)), only_without_kept);
         Ok(())
     }

@@ -3,10 +3,13 @@
 //! Three trees of the shard's page store (`key.rs` has their keys):
 //!
 //! ```text
-//! KEYS       a b@9 b@4 b@2† c@7 ...   key, then newest first -> fields and value    a get or a scan at any revision is one descent
-//! REVISIONS  2.0 b  4.0 b  7.0 c ...  every change, oldest first -> its kind        events, compaction, hashing
-//! LEASES     lease, key               -> nothing                                     what a revocation deletes
+//! KEYS       a b@9 b@4 b@2† c@7 ...   key, then newest first -> fields              what a key is at any revision is one descent
+//! REVISIONS  2.0 b  4.0 b  7.0 c ...  every change, oldest first -> fields, value   values, events, compaction, hashing
+//! LEASES     lease, key               -> nothing                                    what a revocation deletes
 //! ```
+//!
+//! Values are written where the newest ones are, side by side, whatever their keys: a put changes a small cell among the keys, and pages
+//! full of values are written to the disk once.
 //!
 //! Above the store lies the overlay: changes that have their revision and are not yet applied. A read takes both, and a place in the
 //! history ([`At`]). Nothing here waits: a page that is not in memory is a `Fault`, and what takes long is done in slices that give
@@ -29,6 +32,7 @@ mod read;
 mod record;
 mod store;
 pub mod stored;
+mod values;
 mod walk;
 
 pub use change::{At, Budget, Change, Span};

@@ -4,7 +4,7 @@ use std::ops::{Bound, ControlFlow, RangeBounds};
 
 use bytes::Bytes;
 
-use crate::base::limits::COUNT_CORRECTIONS_MAX;
+use crate::base::limits::{COUNT_CORRECTIONS_MAX, VALUES_AHEAD_VISITS};
 use crate::pages::Fault;
 use crate::proto::mvccpb::KeyValue;
 
@@ -104,15 +104,40 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The pages that a walk over `span` from `resume` on will come to and that are not in memory, to be read side by side: `pages` at
-    /// most, and none behind so many entries.
-    pub fn range_ahead(&self, span: &Span, resume: Option<&[u8]>, pages: usize, entries: usize) -> Vec<Fault> {
+    /// The pages with keys that a walk over `span` from `resume` on will come to and that are not in memory, to be read side by side:
+    /// `pages` at most, and none behind so many entries.
+    pub fn keys_ahead(&self, span: &Span, resume: Option<&[u8]>, pages: usize, entries: usize) -> Vec<Fault> {
         if matches!(span, Span::Key(_)) {
             return Vec::new();
         }
         let (from, end) = KeyBuffer::tree_bounds(span.bounds(resume));
         let end = end.as_ref().map(KeyBuffer::as_slice);
         self.mvcc.store().reader().ahead(KEYS, from.as_slice(), end, pages, entries as u64)
+    }
+
+    /// The pages with values that [`View::range`] will come to and that are not in memory, as far as those with keys are: `pages` at
+    /// most. It walks over the keys: for a read that waits anyhow.
+    pub fn values_ahead(&self, at: At, query: &RangeQuery, resume: Option<&[u8]>, pages: usize) -> Vec<Fault> {
+        let mut wanted: Vec<Fault> = Vec::new();
+        let mut keys_left = query.limit;
+        if query.keys_only || keys_left == 0 {
+            return wanted;
+        }
+        // A fault ends it: behind a page with keys that is missing nothing is known.
+        let _ = self.walk(at, &query.span, resume, VALUES_AHEAD_VISITS, false, |key, state| {
+            keys_left -= 1;
+            if let (true, Value::Stored(_)) = (query.filters.admit(state), state.value)
+                && let Err(fault) = self.mvcc.look_for_value(key, state.change())
+                && wanted.iter().all(|other| other.first != fault.first)
+            {
+                wanted.push(fault);
+            }
+            match wanted.len() == pages || keys_left == 0 {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        wanted
     }
 
     fn lives(&self, key: &[u8], at: At) -> Result<bool, Fault> {
@@ -240,24 +265,20 @@ impl Mvcc {
     pub(crate) fn find(&self, key: &[u8], at: At, value: bool) -> Result<Option<KeyState<'_>>, Fault> {
         let sought = KeyBuffer::newest_seen(key, at);
         let mut cursor = self.store().cursor(KEYS);
-        if !value {
-            cursor = cursor.heads();
-        }
         cursor.seek(sought.as_slice())?;
-        let Some((found, value, _)) = cursor.entry() else { return Ok(None) };
+        let Some((found, stored, _)) = cursor.entry() else { return Ok(None) };
         let (escaped, change) = split_version(found);
         // What follows the versions of a key is another key's, with another escaped part.
         if sought.as_slice().len() < escaped.len() || sought.as_slice()[..escaped.len()] != *escaped {
             return Ok(None);
         }
-        Ok(parse(value).map(|fields| KeyState {
-            create_revision: fields.create_revision,
-            mod_revision: change.revision,
-            operation: change.operation,
-            version: fields.version,
-            lease: fields.lease,
-            value: Value::Stored(fields.value),
-        }))
+        match parse(stored) {
+            None => Ok(None),
+            Some(fields) => {
+                let value = if value { self.value(key, change, &fields)? } else { &[] };
+                Ok(Some(KeyState::stored(change, &fields, value)))
+            }
+        }
     }
 
     /// How many keys within `bounds` live in the store, by its weights.
@@ -278,7 +299,7 @@ impl Mvcc {
         }
         let bounds = span.bounds(resume);
         let mut keys = Vec::with_capacity(unseen as usize);
-        let mut cursor = self.store().cursor(REVISIONS);
+        let mut cursor = self.store().cursor(REVISIONS).heads();
         cursor.seek(from.as_slice())?;
         while let Some((entry, _, _)) = cursor.entry() {
             let (_, key) = split_change(entry);

@@ -4,8 +4,10 @@ use bytes::Bytes;
 
 use crate::base::wire::{Malformed, Reader};
 use crate::base::{LeaseId, Revision};
-use crate::pages::VALUE_HEAD_BYTES;
+use crate::pages::{PageId, VALUE_HEAD_BYTES};
 use crate::proto::mvccpb::KeyValue;
+
+use super::change::Change;
 
 const KIND_PUT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
@@ -23,15 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As stored in REVISIONS.
-    pub(crate) const fn byte(self) -> u8 {
-        match self {
-            Kind::Put => KIND_PUT,
-            Kind::Tombstone => KIND_TOMBSTONE,
-        }
-    }
-
-    /// What REVISIONS stores for a change.
+    /// The kind of what REVISIONS stores for a change.
     pub(crate) fn of_stored(stored: &[u8]) -> Kind {
         let kind = stored.first().copied().ok_or(Malformed).and_then(Kind::of_byte);
         kind.expect("a checked page holds well-formed changes")
@@ -62,7 +56,8 @@ pub struct PutFields<'a> {
 /// A stored version; None is a tombstone.
 pub(crate) type Record<'a> = Option<PutFields<'a>>;
 
-/// The fields of a version, without its value, as KEYS stores them: a kind byte and three varints.
+/// The fields of a version, without its value: a kind byte and three varints. Behind those of a put, REVISIONS stores the value, and
+/// KEYS the page of the leaf that the value was put into.
 pub(crate) struct Head {
     bytes: [u8; HEAD_BYTES_MAX],
     len: usize,
@@ -101,7 +96,7 @@ impl Head {
     }
 }
 
-/// Reads what KEYS stores for a version. Pages are checked when they come from the disk, so what does not parse is our own bug.
+/// Reads what REVISIONS stores for a version, or KEYS, with the place of the value for the value. Pages are checked when they come from the disk, so what does not parse is our own bug.
 #[inline]
 pub(crate) fn parse(stored: &[u8]) -> Record<'_> {
     try_parse(stored).expect("a checked page holds well-formed versions")
@@ -118,6 +113,15 @@ pub(crate) fn try_parse(stored: &[u8]) -> Result<Record<'_>, Malformed> {
             Ok(Some(PutFields { create_revision, version, lease, value: reader.rest() }))
         }
     }
+}
+
+/// Where the value of a version was put, as KEYS stores it behind the other fields. It may have moved since.
+pub(crate) fn place_of(fields: &PutFields<'_>) -> PageId {
+    try_place(fields.value).expect("a version in KEYS ends with the place of its value")
+}
+
+pub(crate) fn try_place(stored: &[u8]) -> Result<PageId, Malformed> {
+    stored.try_into().map(|bytes| PageId(u32::from_le_bytes(bytes))).map_err(|_| Malformed)
 }
 
 /// A value that is read: shared memory of a log entry, or bytes in a page.
@@ -164,7 +168,24 @@ pub struct KeyState<'a> {
     pub value: Value<'a>,
 }
 
-impl KeyState<'_> {
+impl<'a> KeyState<'a> {
+    /// What a put at `change` stored, with this for its value.
+    pub(crate) fn stored(change: Change, fields: &PutFields<'_>, value: &'a [u8]) -> KeyState<'a> {
+        KeyState {
+            create_revision: fields.create_revision,
+            mod_revision: change.revision,
+            operation: change.operation,
+            version: fields.version,
+            lease: fields.lease,
+            value: Value::Stored(value),
+        }
+    }
+
+    /// Which change made it.
+    pub(crate) fn change(&self) -> Change {
+        Change { revision: self.mod_revision, operation: self.operation }
+    }
+
     /// As etcd's messages carry it; copies a value that lies in a page.
     pub fn to_message(&self, key: Bytes) -> KeyValue {
         self.to_message_with(key, self.value.to_bytes())

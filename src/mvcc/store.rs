@@ -14,9 +14,9 @@ use super::change::{At, Change};
 use super::key::{KeyBuffer, split_version};
 use super::record::{Head, Kind, PutFields, Record, parse};
 
-/// Every version: key, then newest first. Weight 1 for the newest of a living key, else 0.
+/// Every version, without its value: key, then newest first. Weight 1 for the newest of a living key, else 0.
 pub(crate) const KEYS: Tree = Tree(0);
-/// Every change, oldest first. Weight 1 each.
+/// Every change with its value, oldest first. Weight 1 each.
 pub(crate) const REVISIONS: Tree = Tree(1);
 /// The keys attached to each lease. Weight 1 each.
 pub(crate) const LEASES: Tree = Tree(2);
@@ -146,29 +146,30 @@ impl Mvcc {
 
     fn write(&mut self, key: &[u8], change: Change, record: Record<'_>) -> Result<(), Fault> {
         let head = Head::new(&record);
-        let (value, kind) = record.map_or((&b""[..], Kind::Tombstone), |fields| (fields.value, Kind::Put));
-        let (value, weight) = ([head.as_slice(), value], u32::from(record.is_some()));
+        let (value, weight) = (record.map_or(&b""[..], |fields| fields.value), u32::from(record.is_some()));
         let version = KeyBuffer::version(key, change);
         let location = self.store.locate(KEYS, version.as_slice())?;
         // Mostly the version before is the next entry, and one walk down is enough for all.
-        let prior = match self.store.behind(&location).map(|(found, value, weight)| Prior::of(&version, found, value, weight)) {
-            Some(prior) => {
-                let behind = prior.as_ref().and_then(|prior| (prior.weight > 0).then_some(0));
-                self.store.put_at(location, &value, weight, behind)?;
-                prior
-            }
-            None => {
-                let prior = self.prior(key, change)?;
-                if let Some(prior) = prior.as_ref().filter(|prior| prior.weight > 0) {
-                    self.store.set_weight(KEYS, KeyBuffer::version(key, prior.change).as_slice(), 0)?;
-                    self.is_changed = true;
-                }
-                self.store.put(KEYS, version.as_slice(), &value, weight)?;
-                prior
-            }
+        let behind = self.store.behind(&location).map(|(found, value, weight)| Prior::of(&version, found, value, weight));
+        let is_beside = behind.is_some();
+        let prior = match behind {
+            Some(prior) => prior,
+            None => self.prior(key, change)?,
         };
+        let counted = prior.as_ref().filter(|prior| prior.weight > 0).map(|prior| prior.change);
+        let entry = KeyBuffer::change(change, key);
+        let leaf = self.store.put_at(self.store.locate(REVISIONS, entry.as_slice())?, &[head.as_slice(), value], 1, None)?;
         self.is_changed = true;
-        self.store.put(REVISIONS, KeyBuffer::change(change, key).as_slice(), &[&[kind.byte()]], 1)?;
+        let place = record.map(|_| leaf.0.to_le_bytes());
+        let fields = [head.as_slice(), place.as_ref().map_or(&[], |place| place)];
+        if is_beside {
+            self.store.put_at(location, &fields, weight, counted.map(|_| 0))?;
+        } else {
+            if let Some(change) = counted {
+                self.store.set_weight(KEYS, KeyBuffer::version(key, change).as_slice(), 0)?;
+            }
+            self.store.put(KEYS, version.as_slice(), &fields, weight)?;
+        }
 
         let before = prior.map_or(LeaseId::NONE, |prior| prior.lease);
         let after = record.map_or(LeaseId::NONE, |fields| fields.lease);

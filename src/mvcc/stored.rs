@@ -6,7 +6,7 @@ use crate::pages::Tree;
 
 use super::change::Change;
 use super::key::{KeyBuffer, try_split_change, try_split_lease, try_split_version, try_unescape};
-use super::record::{Kind, PutFields, try_parse};
+use super::record::{Kind, PutFields, try_parse, try_place};
 use super::store::{KEYS, LEASES, REVISIONS};
 
 /// The trees of a shard's page file, with their names.
@@ -19,12 +19,12 @@ pub struct StoredVersion<'a> {
     pub key: Vec<u8>,
     /// Where the version stands among all changes.
     pub change: Change,
-    /// What was put; None: a tombstone. Of a value that is not all at hand, its beginning.
+    /// What was put, with no value; None: a tombstone.
     pub put: Option<PutFields<'a>>,
 }
 
 impl<'a> StoredVersion<'a> {
-    /// Reads a tree key and the value, or its beginning.
+    /// Reads a tree key and what is stored for it.
     ///
     /// # Errors
     /// [`Malformed`]: no version is written like that.
@@ -32,12 +32,19 @@ impl<'a> StoredVersion<'a> {
         let (escaped, change) = try_split_version(tree_key)?;
         let mut key = Vec::with_capacity(escaped.len());
         try_unescape(escaped, &mut key)?;
-        Ok(StoredVersion { key, change, put: try_parse(value)? })
+        let put = match try_parse(value)? {
+            None => None,
+            Some(fields) => {
+                try_place(fields.value)?;
+                Some(PutFields { value: &[], ..fields })
+            }
+        };
+        Ok(StoredVersion { key, change, put })
     }
 
-    /// Which kind of change it is.
-    pub fn kind(&self) -> Kind {
-        if self.put.is_some() { Kind::Put } else { Kind::Tombstone }
+    /// Whether `change`, which stands at the same place, did the same.
+    pub fn agrees_with(&self, change: &StoredChange<'_>) -> bool {
+        self.put == change.put.map(|fields| PutFields { value: &[], ..fields })
     }
 }
 
@@ -48,19 +55,23 @@ pub struct StoredChange<'a> {
     pub change: Change,
     /// The user key.
     pub key: &'a [u8],
-    /// What it did.
-    pub kind: Kind,
+    /// What was put; None: a tombstone. Of a value that is not all at hand, its beginning.
+    pub put: Option<PutFields<'a>>,
 }
 
 impl<'a> StoredChange<'a> {
-    /// Reads a tree key and its value.
+    /// Reads a tree key and what is stored for it, or its beginning.
     ///
     /// # Errors
     /// [`Malformed`]: no change is written like that.
-    pub fn read(tree_key: &'a [u8], value: &[u8]) -> Result<StoredChange<'a>, Malformed> {
+    pub fn read(tree_key: &'a [u8], value: &'a [u8]) -> Result<StoredChange<'a>, Malformed> {
         let (change, key) = try_split_change(tree_key)?;
-        let [kind] = value else { return Err(Malformed) };
-        Ok(StoredChange { change, key, kind: Kind::of_byte(*kind)? })
+        Ok(StoredChange { change, key, put: try_parse(value)? })
+    }
+
+    /// Which kind of change it is.
+    pub fn kind(&self) -> Kind {
+        if self.put.is_some() { Kind::Put } else { Kind::Tombstone }
     }
 }
 
@@ -102,16 +113,21 @@ mod tests {
         let change = Change { revision: Revision(7), operation: 2 };
         for key in [&b"k"[..], b"", b"a\0b\0", b"\xFF\0"] {
             let fields = PutFields { create_revision: Revision(3), version: 4, lease: LeaseId(-5), value: b"v" };
-            let value = [Head::new(&Some(fields)).as_slice(), b"v"].concat();
+            let head = Head::new(&Some(fields));
+            let version = [head.as_slice(), &[9, 0, 0, 0]].concat();
             let tree_key = version_key(key, change);
-            let version = StoredVersion::read(&tree_key, &value).expect("as written");
-            assert_eq!((&version.key[..], version.change, version.put), (key, change, Some(fields)));
-            assert!((0..14).all(|len| StoredVersion::read(&tree_key[tree_key.len() - len..], &value).is_err()));
-            let tree_key = change_key(key, change);
-            let read = StoredChange::read(&tree_key, &[Kind::Put.byte()]).expect("as written");
-            assert_eq!((read.change, read.key, read.kind), (change, key, Kind::Put));
+            let read = StoredVersion::read(&tree_key, &version).expect("as written");
+            let without_value = PutFields { value: b"", ..fields };
+            assert_eq!((&read.key[..], read.change, read.put), (key, change, Some(without_value)));
+            assert!((0..14).all(|len| StoredVersion::read(&tree_key[tree_key.len() - len..], &version).is_err()));
+            assert!(StoredVersion::read(&tree_key, head.as_slice()).is_err(), "no place of the value");
+            let version = read;
+            let (tree_key, stored) = (change_key(key, change), [head.as_slice(), b"v"].concat());
+            let read = StoredChange::read(&tree_key, &stored).expect("as written");
+            assert_eq!((read.change, read.key, read.put), (change, key, Some(fields)));
+            assert!(version.agrees_with(&read) && !version.agrees_with(&StoredChange { put: None, ..read }));
             assert!(StoredChange::read(&tree_key, &[]).is_err() && StoredChange::read(&tree_key, &[3]).is_err());
-            assert!((0..12).all(|len| StoredChange::read(&tree_key[..len], &[1]).is_err()));
+            assert!((0..12).all(|len| StoredChange::read(&tree_key[..len], &stored).is_err()));
             assert_eq!(read_attached(&attached_key(key, LeaseId(9)), b""), Ok((LeaseId(9), key)));
             assert!(read_attached(&[0; 7], b"").is_err() && read_attached(&[0; 9], b"x").is_err());
         }

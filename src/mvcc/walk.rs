@@ -14,7 +14,7 @@ use crate::pages::{Cursor, Fault};
 use super::change::{At, Span};
 use super::key::{KeyBuffer, split_version, unescape};
 use super::overlay::{Overlay, Version, Versions};
-use super::record::{KeyState, Value, parse};
+use super::record::{KeyState, parse};
 use super::store::{KEYS, Mvcc};
 
 /// After so many steps along one key's versions, a descent from the root is cheaper than going on.
@@ -39,6 +39,10 @@ pub(crate) struct Walk<'a> {
     any_passed: bool,
     scratch: KeyBuffer,
     visits_left: u32,
+    /// Where values come from, if they are wanted.
+    values: Option<&'a Mvcc>,
+    /// Of the head, if it is picked.
+    value: &'a [u8],
 }
 
 /// What the cursor stands on.
@@ -77,7 +81,7 @@ pub(crate) enum Step<'w> {
 
 impl<'a> Walk<'a> {
     /// A walk over the keys of `span` that live at `at`, from `resume` on, which passes at most `visits` versions. Where values are not
-    /// wanted, none that is long is read from the disk for it, and those given are not to be used.
+    /// wanted, none is looked for, and those given are not to be used.
     pub(crate) fn new(
         mvcc: &'a Mvcc,
         overlay: &'a Overlay,
@@ -89,9 +93,6 @@ impl<'a> Walk<'a> {
     ) -> Result<Walk<'a>, Fault> {
         let (from, end) = KeyBuffer::tree_bounds(span.bounds(resume));
         let mut cursor = mvcc.store().cursor(KEYS);
-        if !values {
-            cursor = cursor.heads();
-        }
         cursor.seek(from.as_slice())?;
         Ok(Walk {
             at,
@@ -105,6 +106,8 @@ impl<'a> Walk<'a> {
             any_passed: false,
             scratch: KeyBuffer::new(),
             visits_left: visits.max(VISITS_MIN),
+            values: values.then_some(mvcc),
+            value: &[],
         })
     }
 
@@ -147,6 +150,7 @@ impl<'a> Walk<'a> {
                 if !self.find_version()? {
                     return Ok(Pick::Pause);
                 }
+                self.fetch_value()?;
                 if self.pass_head() {
                     return Ok(Pick::Head);
                 }
@@ -174,6 +178,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The value of the version that the cursor stands on, if that is what is seen. Comes before the key counts as dealt with.
+    fn fetch_value(&mut self) -> Result<(), Fault> {
+        if self.head != Head::Ready {
+            return Ok(());
+        }
+        let (key, stored, _) = self.cursor.entry().expect("the head stands on an entry");
+        if let (Some(mvcc), Some(fields)) = (self.values, parse(stored)) {
+            self.value = mvcc.value(&self.user_key, split_version(key).1, &fields)?;
+        }
+        Ok(())
+    }
+
     /// The head's key is dealt with; true if it lives.
     fn pass_head(&mut self) -> bool {
         self.passed.clear();
@@ -190,14 +206,7 @@ impl<'a> Walk<'a> {
     fn head_state(&self) -> Option<KeyState<'_>> {
         let (key, value, _) = self.cursor.entry().expect("the head stands on an entry");
         let (_, change) = split_version(key);
-        parse(value).map(|fields| KeyState {
-            create_revision: fields.create_revision,
-            mod_revision: change.revision,
-            operation: change.operation,
-            version: fields.version,
-            lease: fields.lease,
-            value: Value::Stored(fields.value),
-        })
+        parse(value).map(|fields| KeyState::stored(change, &fields, self.value))
     }
 
     /// From an entry of the key in `escaped` to the first that is not.

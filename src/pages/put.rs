@@ -6,7 +6,7 @@ use super::leaf::{self, Contents, Shape};
 use super::page::{self, Page, ROOM_BYTES, SLOT_BYTES};
 use super::read::{Path, page_sums};
 use super::write::Delta;
-use super::{Fault, PageRef, Root, Store, Sums, Tree, hints};
+use super::{Fault, PageId, PageRef, Root, Store, Sums, Tree, hints};
 use crate::base::limits::{TREE_KEY_BYTES_MAX, TREE_LEVELS_MAX, TREE_VALUE_BYTES_MAX};
 
 /// So many insertions in a row at one place make a page split there.
@@ -127,7 +127,7 @@ impl Store {
     /// When key or value is longer than [`TREE_KEY_BYTES_MAX`] or [`TREE_VALUE_BYTES_MAX`]: the caller has refused those.
     pub fn put(&mut self, tree: Tree, key: &[u8], value: &[&[u8]], weight: u32) -> Result<(), Fault> {
         let location = self.locate(tree, key)?;
-        self.put_at(location, value, weight, None)
+        self.put_at(location, value, weight, None).map(|_| ())
     }
 
     /// Finds where `key` is or would be, for [`Store::put_at`].
@@ -161,22 +161,27 @@ impl Store {
     }
 
     /// [`Store::put`] where [`Store::locate`] found the key, nothing having changed since. `behind`: the weight that the entry
-    /// [behind](Store::behind) gets; it takes the same space as the one it has.
+    /// [behind](Store::behind) gets; it takes the same space as the one it has. Gives the leaf that holds the entry now.
     ///
     /// # Errors
     /// A fault: nothing has changed.
     ///
     /// # Panics
     /// As [`Store::put`].
-    pub fn put_at(&mut self, location: Location<'_>, value: &[&[u8]], weight: u32, behind: Option<u32>) -> Result<(), Fault> {
+    pub fn put_at(
+        &mut self,
+        location: Location<'_>,
+        value: &[&[u8]],
+        weight: u32,
+        behind: Option<u32>,
+    ) -> Result<PageId, Fault> {
         let Location { tree, key, root, mut path, found } = location;
         assert!(self.roots[tree.slot()] == root, "the tree has changed since the key was located");
         let value_bytes: usize = value.iter().map(|part| part.len()).sum();
         assert!(value_bytes <= TREE_VALUE_BYTES_MAX, "a value of {value_bytes} bytes");
         let shape = Shape::of(key.len(), value_bytes, weight);
         if root.is_empty() {
-            self.put_first(tree, &shape, key, value, weight);
-            return Ok(());
+            return Ok(self.put_first(tree, &shape, key, value, weight));
         }
         let (frame, slot) = path.leaf();
         let old = self.old_entry(frame, slot, found);
@@ -194,9 +199,9 @@ impl Store {
         leaf::build(&mut image, &shape, &Contents { key, key_run, value, value_run, weight });
         let more = behind.map_or(0, |weight| self.reweigh(frame, slot + usize::from(found), weight));
         let delta = Delta { entries: i64::from(!found), weight: i64::from(weight) - i64::from(old.weight) + more };
-        self.place(tree, &path, found, &image, split, delta);
+        let leaf = self.place(tree, &path, found, &image, split, delta);
         self.scratch = image;
-        Ok(())
+        Ok(self.cache.id(leaf))
     }
 
     /// Gives the cell another weight, in its place. By how much that is more.
@@ -244,7 +249,7 @@ impl Store {
         Ok(true)
     }
 
-    fn put_first(&mut self, tree: Tree, shape: &Shape, key: &[u8], value: &[&[u8]], weight: u32) {
+    fn put_first(&mut self, tree: Tree, shape: &Shape, key: &[u8], value: &[&[u8]], weight: u32) -> PageId {
         let key_run = shape.long_key.then(|| self.new_run(tree, &[key]));
         let value_run = shape.long_value.then(|| self.new_run(tree, value));
         let mut image = std::mem::take(&mut self.scratch);
@@ -254,6 +259,7 @@ impl Store {
         self.scratch = image;
         let sums = Sums { entries: 1, weight: u64::from(weight) };
         self.roots[tree.slot()] = Root { at: self.cache.reference(frame), level: 0, sums };
+        self.cache.id(frame)
     }
 
     #[inline]
@@ -301,9 +307,17 @@ impl Store {
         }
     }
 
-    /// Puts a cell into the leaf at the end of a changeable way down, and makes the sums above it right.
+    /// Puts a cell into the leaf at the end of a changeable way down, and makes the sums above it right. Gives the leaf that it is in.
     #[inline]
-    fn place(&mut self, tree: Tree, path: &Path, found: bool, image: &[u8], split: Option<(usize, Vec<u8>)>, delta: Delta) {
+    fn place(
+        &mut self,
+        tree: Tree,
+        path: &Path,
+        found: bool,
+        image: &[u8],
+        split: Option<(usize, Vec<u8>)>,
+        delta: Delta,
+    ) -> FrameIndex {
         let (frame, slot) = path.leaf();
         let Some((left_cells, separator)) = split else {
             let page = self.cache.page_mut(frame);
@@ -313,13 +327,14 @@ impl Store {
                 page::insert(page, slot, image);
             }
             self.add_up(tree, path, path.len - 1, delta);
-            return;
+            return frame;
         };
         let run = (separator.len() > leaf::KEY_INLINE_BYTES_MAX).then(|| self.new_run(tree, &[&separator]));
         let separator = Separator { inline: Separator::inline_of(&separator).to_vec(), run };
         let right = self.split_page(tree, frame, slot, found, image, left_cells);
         let grown = self.grown(frame, right, separator);
         self.grow_up(tree, path, grown, delta);
+        if slot < left_cells { frame } else { right }
     }
 
     fn grown(&self, left: FrameIndex, right: FrameIndex, separator: Separator) -> Grown {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::cache::FrameIndex;
 use super::page::{self, HEADER_BYTES, Kind, Page};
-use super::{Cursor, Entry, Expect, Fault, Head, PageRef, Root, RunRef, Store, Sums, Tree, branch, hints, leaf};
+use super::{Cursor, Entry, Expect, Fault, Head, PageId, PageRef, Root, RunRef, Store, Sums, Tree, branch, hints, leaf};
 use crate::base::limits::{TREE_LEVELS_MAX, TREES_MAX};
 
 /// One level of a way down: a page in memory, and the slot taken in it.
@@ -60,6 +60,26 @@ impl<'a> Reader<'a> {
             Some(run) => store.load_run(run)?,
         };
         Ok(Some(Entry { value, weight: leaf::weight(page, at) }))
+    }
+
+    /// As [`Reader::get`], for an entry that is never changed as long as it is there: looks first in `page`, where it was once put.
+    ///
+    /// What is found there holds, wherever the entry is by now: every copy of it says the same. Only a value's run may have gone.
+    #[inline]
+    pub fn get_near(&self, tree: Tree, key: &[u8], page: PageId) -> Result<Option<Entry<'a>>, Fault> {
+        let store = self.store;
+        if let Some(frame) = store.cache.find(page) {
+            let page = store.cache.page(frame);
+            if Kind::of(page) == Some(Kind::Leaf)
+                && page::tree(page) == tree.0
+                && let Ok((slot, true)) = store.search(page, key)
+                && let at = page::cell_at(page, slot)
+                && leaf::value_run(page, at).is_none()
+            {
+                return Ok(Some(Entry { value: leaf::value(page, at), weight: leaf::weight(page, at) }));
+            }
+        }
+        self.get(tree, key)
     }
 
     /// The beginning of what the key maps to; never reads overflow pages for it.

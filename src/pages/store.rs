@@ -188,6 +188,12 @@ impl Store {
         self.reader().get(tree, key)
     }
 
+    /// As [`Reader::get_near`].
+    #[inline]
+    pub fn get_near(&self, tree: Tree, key: &[u8], page: PageId) -> Result<Option<Entry<'_>>, Fault> {
+        self.reader().get_near(tree, key, page)
+    }
+
     /// The beginning of what the key maps to; never reads overflow pages for it.
     pub fn get_head(&self, tree: Tree, key: &[u8]) -> Result<Option<Head<'_>>, Fault> {
         self.reader().get_head(tree, key)

@@ -26,7 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The version of everything in the directory; another one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const OWN_DIR: &str = "etcring";
 const WAL_DIR: &str = "wal";
@@ -466,7 +466,7 @@ mod tests {
         drop(opened);
         let opened = DataDir::open(&data, None).unwrap();
         assert_eq!(opened.stage(), Stage::Started(RunNumber(7)));
-        assert_eq!(fs::read_to_string(data.join("etcring/FORMAT")).unwrap(), "etcring 1\nstarted 7\n");
+        assert_eq!(fs::read_to_string(data.join("etcring/FORMAT")).unwrap(), format!("etcring {FORMAT_VERSION}\nstarted 7\n"));
     }
 
     #[test]
@@ -523,12 +523,12 @@ mod tests {
     #[test]
     fn other_formats_are_refused() {
         for text in [
-            "etcring 2\nstarted 1\n",
+            "etcring 1\nstarted 1\n",
             "",
-            "etcring 1\n",
-            "etcring 1\nstarted 1\nx\n",
-            "etcring 1\nstarted x\n",
-            "etcring 10\nnew\n",
+            "etcring 2\n",
+            "etcring 2\nstarted 1\nx\n",
+            "etcring 2\nstarted x\n",
+            "etcring 20\nnew\n",
         ] {
             let dir = TestDir::new("datadir");
             fs::create_dir(dir.path().join("etcring")).unwrap();

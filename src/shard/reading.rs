@@ -95,8 +95,9 @@ pub(super) fn hash_kept(mvcc: &Mvcc, query: HashQuery, found: &mut Option<Box<Fo
     }
 }
 
-/// The pages that a range will come to and that are not in memory; none where the weights may count it.
-pub(super) fn range_ahead(view: View<'_>, read: &RangeRead, found: Option<&Found>) -> Vec<Fault> {
+/// The pages that a range will come to and that are not in memory; none where the weights may count it. Those with values only if it
+/// `waits`: finding these takes a walk.
+pub(super) fn range_ahead(view: View<'_>, read: &RangeRead, found: Option<&Found>, waits: bool) -> Vec<Fault> {
     let (from, entries) = match (found, &read.resume) {
         (Some(Found::Listed { from, walks: true, .. }), _) => (Some(&from[..]), usize::MAX),
         (Some(_), _) => return Vec::new(),
@@ -104,7 +105,11 @@ pub(super) fn range_ahead(view: View<'_>, read: &RangeRead, found: Option<&Found
         (None, Some(resume)) if read.count_only => (Some(&resume[..]), usize::MAX),
         (None, resume) => (resume.as_deref(), read.limit),
     };
-    view.range_ahead(&span(&read.range), from, READ_AHEAD_PAGES, entries)
+    let mut wanted = view.keys_ahead(&span(&read.range), from, READ_AHEAD_PAGES, entries);
+    if waits && found.is_none() && !read.count_only {
+        wanted.extend(view.values_ahead(at(read.at), &query(read), from, READ_AHEAD_PAGES - wanted.len()));
+    }
+    wanted
 }
 
 fn query(read: &RangeRead) -> RangeQuery {

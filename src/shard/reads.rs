@@ -29,8 +29,8 @@ impl Core {
         let outcome = slice(shard, &mut reading, self.board.compact_floor());
         let mut ahead = match &outcome {
             // While the answer is on its way, what the next slice will want is read.
-            Ok(Some(answer)) => next_slice(&reading.read, answer).map_or(Vec::new(), |next| shard.ahead_of(&next, None)),
-            Ok(None) | Err(_) => shard.ahead_of(&reading.read, reading.found.as_deref()),
+            Ok(Some(answer)) => next_slice(&reading.read, answer).map_or(Vec::new(), |next| shard.ahead_of(&next, None, false)),
+            Ok(None) | Err(_) => shard.ahead_of(&reading.read, reading.found.as_deref(), outcome.is_err()),
         };
         // A read that waits goes on when the last of them has come, and finds the others; if not, it faults again.
         let last = if outcome.is_err() { ahead.pop() } else { None };
@@ -104,6 +104,9 @@ fn next_slice(read: &Read, answer: &Answer) -> Option<Read> {
         (Read::Hash { query, .. }, Answer::Hash { resume, .. }) => {
             Some(Read::Hash { query: *query, resume: Some(resume.clone()?) })
         }
+        (Read::Events(events), Answer::Events { resume, .. }) => {
+            Some(Read::Events(Box::new(EventsRead { resume: Some(resume.clone()?), ..(**events).clone() })))
+        }
         _ => None,
     }
 }
@@ -128,33 +131,42 @@ impl Shard {
         }
     }
 
-    /// The pages that a read will come to and that are not in memory.
-    fn ahead_of(&self, read: &Read, found: Option<&Found>) -> Vec<Fault> {
+    /// The pages that a read, which `waits` for one or not, will come to and that are not in memory.
+    fn ahead_of(&self, read: &Read, found: Option<&Found>, waits: bool) -> Vec<Fault> {
         if self.waiting.len() >= READ_AHEAD_UNDER_WAY_MAX {
             return Vec::new();
         }
         match read {
-            Read::Range(range) => reading::range_ahead(self.view(), range, found),
+            Read::Range(range) => reading::range_ahead(self.view(), range, found, waits),
             Read::Hash { query, resume } => {
                 let resume = resume.as_ref().and_then(EventsResume::decode);
                 self.mvcc().hash_ahead(*query, resume.as_ref(), READ_AHEAD_PAGES)
             }
-            Read::Get { .. } | Read::Events(_) | Read::HashKept(_) | Read::Attached { .. } => Vec::new(),
+            Read::Events(events) => {
+                let (query, resume) = self.events_query(events, Revision::ZERO);
+                self.mvcc().events_ahead(&query, resume.as_ref(), READ_AHEAD_PAGES)
+            }
+            Read::Get { .. } | Read::HashKept(_) | Read::Attached { .. } => Vec::new(),
         }
     }
 
     /// Changes come from what is applied: a slice goes as far as this group has applied everything.
     fn events_slice(&self, read: &EventsRead, compacted: Revision) -> Result<Answer, Fault> {
-        let to = read.to.min(self.applied_through());
+        let (query, resume) = self.events_query(read, compacted);
+        let to = query.to;
         if to < read.from {
             return Ok(Answer::Events { events: Vec::new(), through: Revision(read.from.0 - 1), resume: None });
         }
-        let query = EventsQuery { from: read.from, to, span: reading::span(&read.range), with_prev: read.prev_kv, compacted };
-        let resume = read.resume.as_ref().and_then(EventsResume::decode);
         let chunk = self.mvcc().events(&query, resume.as_ref(), SLICE)?;
         let through = chunk.resume.as_ref().map_or(to, |place| Revision(place.change.revision.0 - 1));
         let events = chunk.events.into_iter().map(|e| Event::of(e, read.prev_kv)).collect();
         Ok(Answer::Events { events, through, resume: chunk.resume.map(|place| place.encode()) })
+    }
+
+    fn events_query(&self, read: &EventsRead, compacted: Revision) -> (EventsQuery, Option<EventsResume>) {
+        let to = read.to.min(self.applied_through());
+        let query = EventsQuery { from: read.from, to, span: reading::span(&read.range), with_prev: read.prev_kv, compacted };
+        (query, read.resume.as_ref().and_then(EventsResume::decode))
     }
 
     /// Everything of this group up to here is applied, whatever it took or may take.

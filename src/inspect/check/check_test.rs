@@ -272,7 +272,7 @@ fn trees_that_contradict_each_other_are_found() {
     let member = changed(1, |store| remove(store, KEYS, &version_key(&first, at(2, 0))));
     member.finds(pages(1), true, "at revision 2.0 is in the tree of revisions and not in that of keys");
     let member = changed(1, |store| store.put(REVISIONS, &change_key(&first, at(2, 0)), &[&[2]], 1).expect("in memory"));
-    member.finds(pages(1), true, "is of another kind in the tree of revisions");
+    member.finds(pages(1), true, "is another in the tree of revisions");
     let member = changed(1, |store| assert_eq!(store.set_weight(KEYS, &version_key(&first, at(2, 0)), 1), Ok(true)));
     member.finds(pages(1), true, "counts as 1 living keys and should count as 0");
     let member = changed(1, |store| remove(store, LEASES, &attached_key(&key(1, 1), LeaseId(9))));
@@ -288,7 +288,7 @@ fn entries_that_cannot_be_are_found() {
     changed(1, |store| stray(store, REVISIONS, b"no", &[1])).finds(pages(1), true, "is no change");
     changed(1, |store| stray(store, LEASES, b"no", b"")).finds(pages(1), true, "of the tree of leases is none");
     changed(0, |store| stray(store, META_TREES[0].0, b"no", b"")).finds(pages(0), true, "a record of leases does not decode");
-    let version = |create: u8, version: u8| [1, create, version, 0];
+    let version = |create: u8, version: u8| [1, create, version, 0, 2, 0, 0, 0];
     let member = changed(1, |store| stray(store, KEYS, &version_key(&key(2, 0), at(2, 0)), &version(2, 1)));
     member.finds(pages(1), true, "belongs to group 2");
     let member = changed(1, |store| stray(store, KEYS, &version_key(&key(1, 2), at(7, 0)), &version(7, 1)));
@@ -311,8 +311,8 @@ fn holes_in_the_revisions_are_found() {
     let member = changed(2, |store| {
         remove(store, KEYS, &version_key(&key(2, 1), at(4, 1)));
         remove(store, REVISIONS, &change_key(&key(2, 1), at(4, 1)));
-        store.put(KEYS, &version_key(&key(2, 1), at(4, 2)), &[&[1, 4, 1, 0]], 0).expect("in memory");
-        store.put(REVISIONS, &change_key(&key(2, 1), at(4, 2)), &[&[1]], 1).expect("in memory");
+        store.put(KEYS, &version_key(&key(2, 1), at(4, 2)), &[&[1, 4, 1, 0, 2, 0, 0, 0]], 0).expect("in memory");
+        store.put(REVISIONS, &change_key(&key(2, 1), at(4, 2)), &[&[1, 4, 1, 0]], 1).expect("in memory");
     });
     member.finds(pages(2), true, "revision 4 has operation 2 after 1 change");
     let shared = [entry(1, 1, 7, &[1, 2]), entry(2, 1, 8, &[2])];

@@ -80,15 +80,12 @@ impl Check<'_, '_, '_, '_> {
             self.neighbours(entry, newer, &version, &name);
         }
         match self.trees.get(REVISIONS, &stored::change_key(&version.key, version.change))? {
-            Some((kind, _))
-                if StoredChange::read(&stored::change_key(b"", version.change), &kind)
-                    .is_ok_and(|c| c.kind == version.kind()) =>
-            {
+            Some((head, _)) => {
                 self.changes_found += 1;
-            }
-            Some(_) => {
-                self.changes_found += 1;
-                self.wrong(entry, format!("{name} is of another kind in the tree of revisions"));
+                let tree_key = stored::change_key(b"", version.change);
+                if !StoredChange::read(&tree_key, &head).is_ok_and(|change| version.agrees_with(&change)) {
+                    self.wrong(entry, format!("{name} is another in the tree of revisions"));
+                }
             }
             None => self.wrong(entry, format!("{name} is not in the tree of revisions")),
         }
@@ -225,7 +222,7 @@ impl<'a> Changes<'a> {
         self.next = None;
         while let Some(entry) = self.scan.next(&mut self.trees)? {
             if let Ok(change) = StoredChange::read(&entry.key, &entry.head) {
-                self.next = Some((change.change, change.kind, entry.page.offset()));
+                self.next = Some((change.change, change.kind(), entry.page.offset()));
                 break;
             }
         }
