@@ -203,8 +203,8 @@ pub const RUN_BYTES_MAX: usize = 256 << 10;
 pub const LEASE_TTL_MAX: i64 = 9_000_000_000;
 /// What etcd adds to --max-request-bytes for the largest message that it receives, and for where it fragments watch responses.
 pub const REQUEST_OVERHEAD_BYTES: usize = 512 << 10;
-/// How deep txns may be nested. etcd's budget of operations bounds it; this holds for any --max-txn-ops.
-pub const TXN_DEPTH_MAX: usize = 64;
+/// How deep txns may be nested: what etcd's budget of operations allows by default. This holds for any --max-txn-ops.
+pub const TXN_DEPTH_MAX: usize = 128;
 /// Calls of one front that wait for a reign to begin.
 pub const PARKED_CALLS_MAX: usize = 16384;
 /// Bytes of their messages.

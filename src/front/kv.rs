@@ -13,7 +13,7 @@ use super::range::RangeJob;
 use super::reads::Then;
 use super::tickets::Ask;
 use super::txn::{Route, is_read_only};
-use super::{encode, errors, validate};
+use super::{encode, errors, nested, validate};
 
 /// A write on its way out.
 pub struct Outgoing {
@@ -120,7 +120,7 @@ impl Front {
 
     pub(super) fn txn(&mut self, id: CallId, message: Bytes) -> Begun {
         let message_len = message.len();
-        let request: pb::TxnRequest = validate::request(message)?;
+        let request = nested::txn_request(message)?;
         let cost = validate::txn_cost(&request);
         if !self.quota(id, cost)? {
             return Ok(());

@@ -31,6 +31,7 @@ mod kv;
 mod lease;
 mod maintenance;
 mod merge;
+mod nested;
 mod range;
 mod reads;
 mod shared;

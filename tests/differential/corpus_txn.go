@@ -39,6 +39,7 @@ func txnScripts() []sequence {
 		script("compares", put("k", "v"), put("k", "w"), put("m", ""), grant(3, leaseSeconds), putLeased("n", "x", 3), compares()),
 		script("duplicate keys", put("a", "1"), put("b", "1"), duplicates()),
 		script("nested txns", nested()),
+		script("txns nested as deep as they may be", put("a", "1"), deepTxns(), get("\x00", "\x00")),
 		script("txn errors change nothing", txnErrors()),
 		script("txn size", txnSizes()),
 		script("reads inside txns", readsInTxns()),
@@ -113,6 +114,20 @@ func duplicates() []step {
 		txnOf(r("k", ""), p("k", "4"), r("k", "")),
 		get("\x00", "\x00"),
 	}
+}
+
+// One operation each, so that the budget of 128 is that of levels, too. With a budget above it see docs/differences.md.
+func deepTxns() []step {
+	var steps []step
+	for _, levels := range []int{2, 49, 50, 51, 52, 100, 127, 128, 129, 200} {
+		txn := &pb.TxnRequest{Success: []*pb.RequestOp{p("deepest", fmt.Sprint(levels))}, Failure: []*pb.RequestOp{d("deepest", "")}}
+		for range levels - 1 {
+			exists := &pb.Compare{Key: []byte("a"), Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{}}
+			txn = &pb.TxnRequest{Compare: []*pb.Compare{exists}, Success: []*pb.RequestOp{txnOp(txn)}, Failure: []*pb.RequestOp{r("a", "")}}
+		}
+		steps = append(steps, txnStep(txn))
+	}
+	return steps
 }
 
 // Both a delete and a put of one key in one revision. No compaction follows: see known.go.
