@@ -15,7 +15,7 @@ use crate::mvcc::Mvcc;
 use crate::pages::{Options, Store, What};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::{MetaLoadError, MetaState, Payload};
-use crate::wal::{Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
+use crate::wal::{self, Checkpoint, Damage, Recovered, RecoveredGroup, Recovery, RecoveryOptions, missing_revision};
 
 use super::datadir::{DataDirError, Listing, Paths};
 
@@ -166,7 +166,7 @@ pub fn find(files: &impl Files, paths: &Paths) -> Result<Found, RecoverError> {
         torn_tail_accepted: mutant::on(Mutant::TornTailAccepted),
     };
     let names = listing.segments.iter().map(|s| s.name).collect();
-    let damaged = |damage| RecoverError::Wal(paths.wal().to_path_buf(), damage);
+    let damaged = |damage| damaged_log(files, paths, &notes, damage);
     let mut recovery = Recovery::new(options, names).map_err(damaged)?;
     while let Some(ask) = recovery.ask() {
         let path = paths.segment(ask.segment());
@@ -362,6 +362,20 @@ fn load_meta(mut store: Store, files: &impl Files, path: &Path) -> Result<MetaSt
             }
         }
     }
+}
+
+/// Entries that are in no log are in a page file, if that is whole: one without a checkpoint is what is damaged.
+fn damaged_log(files: &impl Files, paths: &Paths, notes: &BTreeMap<GroupId, Note>, damage: Damage) -> RecoverError {
+    if let wal::What::MissingEntries { group, start, .. } = damage.what
+        && !notes.contains_key(&group)
+        && let Ok(bytes) = files.length(&paths.pages(group))
+    {
+        let what = format!(
+            "page 0 at offset 0: there is no checkpoint in the file of {bytes} bytes, though the log begins behind entry {start}"
+        );
+        return RecoverError::Pages { path: paths.pages(group), what };
+    }
+    RecoverError::Wal(paths.wal().to_path_buf(), damage)
 }
 
 fn damaged_pages(path: &Path, what: &str) -> RecoverError {

@@ -192,12 +192,26 @@ fn damage_the_pages(sample: &Sample, prng: &mut Prng) {
     copied.is_refused(&["group-002.pages is missing"]);
 }
 
+/// Without its checkpoint a page file is missed, unless the log still has all of it.
+fn empty_the_pages(sample: &Sample, end: End) {
+    for group in 0..=2 {
+        for len in [PAGE_BYTES, 100, 0] {
+            let copied = sample.copy();
+            let pages = copied.pages(group);
+            OpenOptions::new().write(true).open(&pages).and_then(|file| file.set_len(len as u64)).expect("shorter");
+            let ended = copied.serves_nothing_wrong(&sample.life.model, &[&name(&pages), "offset"]);
+            assert!(ended || end == End::Killed, "group {group} with {len} bytes was not missed");
+        }
+    }
+}
+
 /// Damages each file of a sample that ended like this.
 fn damage_after(end: End, prng: &mut Prng) {
     let sample = Sample::new(prng, end);
     assert!(!sample.copy().serves_nothing_wrong(&sample.life.model, &[]), "the sample itself is whole");
     damage_the_log(&sample, prng);
     damage_the_pages(&sample, prng);
+    empty_the_pages(&sample, end);
 }
 
 #[test]
