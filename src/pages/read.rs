@@ -153,6 +153,7 @@ impl Store {
     /// The first slot (of a branch: from the second on) whose key is not below `key`, and whether it is the key.
     #[inline]
     fn search(&self, page: &Page, key: &[u8]) -> Result<(usize, bool), Fault> {
+        hints::touch(page);
         let (first, count, prefix) = (hints::first(page), page::cells(page), hints::prefix(page));
         if first == count {
             return Ok((count, false));
