@@ -159,6 +159,8 @@ pub const READ_AHEAD_UNDER_WAY_MAX: usize = 256;
 pub const APPLY_DELETES_MAX: u32 = 512;
 /// Applied changes that a group forgets in one round of its core's loop.
 pub const FORGET_BATCH_MAX: usize = 4096;
+/// What the reads of a core gather, about, before what else has arrived has its turn: slices of reading, in bytes.
+pub const READ_BYTES_PER_ROUND: usize = 8 * SLICE_BYTES_MAX;
 /// Entries of a tree that one slice of reading, evaluating or compacting looks at.
 pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.

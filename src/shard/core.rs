@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::base::limits::{READ_POLL, SPACE_RETRY};
-use crate::base::{ClusterId, CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, MemberId, Revision, Term};
+use crate::base::limits::{READ_BYTES_PER_ROUND, READ_POLL, SPACE_RETRY};
+use crate::base::{CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, Revision, Term};
 use crate::coordinator::Chief;
-use crate::group::{CheckpointPolicy, Replica, Stamp};
+use crate::group::{Replica, Stamp};
 use crate::mvcc::{Compaction, Overlay};
 use crate::pages::{Fault, PageId, Tick};
 use crate::reign::{Board, Reign, Seat};
@@ -18,39 +18,10 @@ use super::defragment::Defragmenting;
 use super::effects::{DiskEffect, Effect};
 use super::events::{CoreMessage, Event, HoldId, HoldPurpose};
 use super::holds::{CommitPart, Held, HoldAsked};
+use super::layout::Layout;
 use super::log::CoreLog;
 use super::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront, Write};
 use super::reading::Reading;
-
-/// What is the same for every core of the process, for as long as it runs.
-#[derive(Clone, Copy, Debug)]
-pub struct Layout {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// This member.
-    pub member: MemberId,
-    /// Shards of the cluster.
-    pub shards: u16,
-    /// Shard cores of the process.
-    pub cores: u16,
-    /// Fronts of the process.
-    pub fronts: u16,
-    /// When checkpoints are due.
-    pub checkpoints: CheckpointPolicy,
-}
-
-impl Layout {
-    /// The core that hosts `group`.
-    pub const fn core_of(&self, group: GroupId) -> CoreId {
-        if group.0 == 0 { CoreId(0) } else { CoreId((group.0 - 1) % self.cores) }
-    }
-
-    /// The groups that `core` hosts, lowest first.
-    pub fn groups_of(&self, core: CoreId) -> impl Iterator<Item = GroupId> {
-        let layout = *self;
-        (0..=self.shards).map(GroupId).filter(move |&g| layout.core_of(g) == core)
-    }
-}
 
 /// One thread's share of the member.
 pub struct Core {
@@ -67,6 +38,8 @@ pub struct Core {
     pub(super) live: HashSet<LeaseId>,
     /// What fronts no longer want: dropped when the wake-up ends.
     pub(super) cancelled: HashSet<Ticket>,
+    /// What reads may gather until the next wake-up ends, in bytes.
+    pub(super) read_bytes_left: usize,
     /// What asked core 0 about leases, in the order of asking.
     pub(super) asked_leases: VecDeque<AskedLeases>,
     pub(super) known_stable: Revision,
@@ -109,7 +82,8 @@ pub struct Shard {
     pub(super) walking: Option<Walker>,
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Awaited>,
-    /// Walks that have done a slice, and do the next one in the next round: other work comes in between.
+    /// Walks that have done a slice, and do the next one in the next round: other work comes in between. Reads, too, that have not begun
+    /// because others have gathered much in this one.
     pub(super) sliced: Vec<Waiting>,
     /// Reads that wait for applying.
     pub(super) after_apply: Vec<Reading>,
@@ -238,6 +212,7 @@ impl Core {
             serving: false,
             live: HashSet::new(),
             cancelled: HashSet::new(),
+            read_bytes_left: READ_BYTES_PER_ROUND,
             asked_leases: VecDeque::new(),
             known_stable,
             chief: chief.map(Box::new),

@@ -1,7 +1,8 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
 use crate::base::limits::{
-    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY, TRIM_INTERVAL,
+    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY,
+    TRIM_INTERVAL,
 };
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
 use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Machine, Replica};
@@ -35,13 +36,24 @@ impl Core {
         }
     }
 
-    /// Walks that have done a slice do the next one.
+    /// Walks that have done a slice do the next one, and reads that waited for their turn begin; groups share what may be gathered.
     pub(super) fn walk_on(&mut self, effects: &mut Vec<Effect>) {
+        let walking = self.shards.iter().filter(|shard| !shard.sliced.is_empty()).count();
+        let share = READ_BYTES_PER_ROUND / walking.max(1);
+        let mut gathered = 0;
         for place in 0..self.shards.len() {
+            self.read_bytes_left = share;
             for waiting in std::mem::take(&mut self.shards[place].sliced) {
-                self.go_on(place, waiting, effects);
+                match waiting {
+                    Waiting::Read(reading) if self.is_for_later(&reading.read) => {
+                        self.shards[place].sliced.push(Waiting::Read(reading));
+                    }
+                    waiting => self.go_on(place, waiting, effects),
+                }
             }
+            gathered += share - self.read_bytes_left;
         }
+        self.read_bytes_left = READ_BYTES_PER_ROUND.saturating_sub(gathered);
     }
 
     fn go_on(&mut self, place: usize, waiting: Waiting, effects: &mut Vec<Effect>) {

@@ -1,6 +1,6 @@
 //! Reading slices of a group's keys at a revision: the store, and over it what is evaluated and not yet applied.
 
-use crate::base::limits::{COUNT_CORRECTIONS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX};
+use crate::base::limits::{COUNT_CORRECTIONS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX};
 use crate::base::{GroupId, Revision};
 use crate::group::Machine;
 use crate::mvcc::{EventsQuery, EventsResume, Mvcc};
@@ -20,7 +20,16 @@ impl Core {
         if self.shards[place].wants_applied(&reading.read) {
             return self.shards[place].after_apply.push(reading);
         }
+        if self.is_for_later(&reading.read) {
+            return self.shards[place].sliced.push(Waiting::Read(reading));
+        }
         self.read_on(place, reading, effects);
+    }
+
+    /// Whether reads have gathered so much in this round that this one waits for one of the next. Not so when a page has come that it
+    /// waited for, which may be gone by then.
+    pub(super) fn is_for_later(&self, read: &Read) -> bool {
+        self.read_bytes_left == 0 && !matches!(read, Read::Get { .. })
     }
 
     /// The next slice of a read.
@@ -34,6 +43,7 @@ impl Core {
         };
         // A read that waits goes on when the last of them has come, and finds the others; if not, it faults again.
         let last = if outcome.is_err() { ahead.pop() } else { None };
+        self.read_bytes_left = self.read_bytes_left.saturating_sub(weight(&reading.read, &outcome));
         for fault in ahead {
             shard.wait_for(fault, Waiting::Nobody, effects);
         }
@@ -91,6 +101,23 @@ fn slice(shard: &Shard, reading: &mut Reading, compacted: Revision) -> Result<Op
             Answer::Attached { keys: slice.keys, resume: slice.resume }
         }
     }))
+}
+
+/// What a slice counts as, in bytes: what it found, or a whole one if it ended because it had looked at enough.
+fn weight(read: &Read, outcome: &Result<Option<Answer>, Fault>) -> usize {
+    match (read, outcome) {
+        (_, Err(_)) => 0,
+        (_, Ok(None)) => SLICE_BYTES_MAX,
+        (Read::Range(range), Ok(Some(Answer::Range(slice)))) => {
+            let enough = slice.resume.is_some() && slice.kvs.len() < range.limit;
+            let found = || slice.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+            if enough { SLICE_BYTES_MAX } else { found() }
+        }
+        (_, Ok(Some(Answer::Got(Some(kv))))) => kv.value.len(),
+        (_, Ok(Some(Answer::Events { resume: Some(_), .. } | Answer::Hash { resume: Some(_), .. }))) => SLICE_BYTES_MAX,
+        (_, Ok(Some(Answer::Attached { resume: Some(_), .. }))) => SLICE_BYTES_MAX,
+        (_, Ok(Some(_))) => 0,
+    }
 }
 
 /// The slice that will be asked for behind the one that was answered, if there is more and it takes pages one after the other.

@@ -147,6 +147,12 @@ impl Member {
         &mut self.executors[self.homes.fronts[usize::from(front)]]
     }
 
+    /// A core, to ask it something without a front.
+    #[cfg(test)]
+    pub fn core(&mut self, core: u16) -> &mut crate::shard::Core {
+        self.executors[self.homes.cores[usize::from(core)]].core.as_mut().expect("it lives there")
+    }
+
     /// Something comes from the transport.
     pub fn call(&mut self, front: u16, incoming: Incoming) {
         self.of_front(front).calls.push_back(incoming);

@@ -6,11 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::base::limits::{COUNT_CORRECTIONS_MAX, PAGE_BYTES, READ_AHEAD_PAGES, SLICE_VISITS_MAX};
-use crate::base::{Instant, Prng};
+use crate::base::limits::{
+    COUNT_CORRECTIONS_MAX, PAGE_BYTES, READ_AHEAD_PAGES, READ_BYTES_PER_ROUND, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
+};
+use crate::base::{FrontId, GroupId, Instant, KeyRange, Prng, Revision};
 use crate::front::{CallId, Method, Status};
 use crate::proto::etcdserverpb as pb;
 use crate::proto::etcdserverpb::request_op::Request;
+use crate::shard::messages::{At, RangeRead, Read};
+use crate::shard::{Answer, Effect, Event, Refusal, Ticket, ToCore, ToFront};
 
 use super::disk::SimDisk;
 use super::executor::{Incoming, Outgoing};
@@ -40,9 +44,12 @@ struct Rig {
 impl Rig {
     /// A member with `KEYS` keys, of which `CHANGED` were put once more; and the revision before that.
     fn new() -> (Rig, i64) {
+        Rig::with_cache(16 * PAGE_BYTES)
+    }
+
+    fn with_cache(cache_bytes: usize) -> (Rig, i64) {
         let (mut disk, mut rng) = (SimDisk::default(), Prng::new(1));
-        let shape =
-            Shape { shards: 1, cores: 1, fronts: 1, together: true, cache_bytes: 16 * PAGE_BYTES, may_die_starting: false };
+        let shape = Shape { shards: 1, cores: 1, fronts: 1, together: true, cache_bytes, may_die_starting: false };
         let now = Instant::from_nanos(1_000_000);
         let member = Member::start(&mut disk, shape, now, &mut rng).expect("an empty disk is no reason not to start");
         let member = member.expect("power does not fail");
@@ -172,6 +179,62 @@ fn a_read_of_a_client_that_is_gone_reads_nothing_more() {
     let read = rig.pages_read - before;
     assert!(read <= READ_AHEAD_PAGES as u64 + 8, "{read} pages were read for nobody");
     assert!(!rig.ended.contains_key(&call), "who is gone is told nothing");
+}
+
+/// Of many reads a core does some; then what else has arrived has its turn, and those that nobody wants any more are not done.
+#[test]
+fn large_reads_leave_room_for_what_cancels_them() {
+    const READS: u64 = 100;
+    let (mut rig, at) = Rig::with_cache(1 << 30);
+    rig.rest();
+    let now = rig.now;
+    let core = rig.member.core(0);
+    let ticket = |number| Ticket { front: FrontId(0), number: 1_000_000 + number };
+    let (mut effects, mut done, mut dropped) = (Vec::new(), 0, 0);
+    let mut look = |effects: &mut Vec<Effect>| {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::ToFront(_, ToFront::Answer { answer: Answer::Range(_), .. }) => done += 1,
+                Effect::ToFront(_, ToFront::Answer { answer: Answer::Refused(Refusal::Cancelled), .. }) => dropped += 1,
+                Effect::Disk(_) => {}
+                other => panic!("nobody asked for {other:?}"),
+            }
+        }
+        (done, dropped)
+    };
+    for number in 0..READS {
+        let read = Read::Range(Box::new(everything(at)));
+        core.handle(now, Event::Front(ToCore::Read { ticket: ticket(number), group: GroupId(1), read }), &mut effects);
+    }
+    let slices = (READ_BYTES_PER_ROUND / SLICE_BYTES_MAX) as u64;
+    assert_eq!(look(&mut effects), (slices, 0), "as they come in");
+    core.flush(now, &mut effects);
+    assert_eq!(look(&mut effects), (2 * slices, 0), "a round");
+    let get = Read::Get { key: key_of(1), at: everything(at).at };
+    core.handle(now, Event::Front(ToCore::Read { ticket: ticket(READS), group: GroupId(1), read: get }), &mut effects);
+    let got = |effect| matches!(effect, Effect::ToFront(_, ToFront::Answer { answer: Answer::Got(Some(_)), .. }));
+    assert_eq!(effects.drain(..).filter_map(|effect| got(effect).then_some(())).count(), 1, "a key is read at once");
+    for number in 0..READS {
+        core.handle(now, Event::Front(ToCore::Cancel { ticket: ticket(number), group: GroupId(1) }), &mut effects);
+    }
+    core.flush(now, &mut effects);
+    assert_eq!(look(&mut effects), (2 * slices, READS - 2 * slices));
+    assert!(!core.has_background_work());
+}
+
+/// A slice of all keys, more than are looked at in one.
+fn everything(at: i64) -> RangeRead {
+    RangeRead {
+        range: KeyRange::of(&Bytes::from_static(b"\0"), &Bytes::from_static(b"\0")),
+        at: At { revision: Revision(at as u64), operations: u32::MAX },
+        limit: usize::MAX,
+        keys_only: false,
+        count_only: false,
+        with_count: false,
+        mod_revisions: (0, 0),
+        create_revisions: (0, 0),
+        resume: None,
+    }
 }
 
 #[test]
