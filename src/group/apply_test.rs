@@ -8,7 +8,7 @@ use super::*;
 use crate::base::limits::{APPLY_AHEAD_READS, PAGE_BYTES, READ_AHEAD_PAGES};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, GroupSet, Index, Instant, LeaseId, Mark, MemberId, Prng, Revision, Term};
 use crate::mvcc::hash::HashQuery;
-use crate::mvcc::{Budget, Compacted, Compaction, Mvcc};
+use crate::mvcc::{At, Budget, Compacted, Compaction, EventsQuery, Filters, Mvcc, Overlay, RangeQuery, Span, View};
 use crate::pages::{Fault, Options, PageWrite, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
 use crate::state::Payload;
@@ -254,4 +254,58 @@ fn a_compaction_and_a_hash_read_pages_side_by_side() {
     }
     assert!(entries as u64 == KEYS && rig.reads > 1000, "{entries} entries, {} pages", rig.reads);
     assert!(rig.waits * 4 < rig.reads, "{} waits for {} pages", rig.waits, rig.reads);
+}
+
+#[test]
+fn a_list_reads_values_side_by_side() {
+    let mut rig = Rig::over(Store::create(Options::with_cache(CACHE_BYTES)), Vec::new(), 0);
+    // Neighbours among the keys are far from each other among the changes.
+    rig.propose((0..KEYS).map(|n| n * 7919 % KEYS));
+    rig.apply_all();
+    let mut rig = rig.reopened();
+    let (at, overlay) = (At::end_of(Revision(rig.revision)), Overlay::new());
+    let query = RangeQuery { span: Span::everything(), limit: usize::MAX, keys_only: false, filters: Filters::default() };
+    let (mut resume, mut keys) = (None, 0);
+    while keys < 2000 {
+        let view = View { mvcc: rig.mvcc(), overlay: &overlay };
+        match view.range(at, &query, resume.as_deref(), Budget::UNLIMITED) {
+            Ok(chunk) => {
+                assert!(chunk.kvs.iter().all(|kv| kv.value == [7; VALUE_BYTES][..]));
+                keys += chunk.kvs.len();
+                resume = chunk.resume;
+            }
+            Err(fault) => {
+                let mut ahead = view.keys_ahead(&query.span, resume.as_deref(), READ_AHEAD_PAGES, query.limit);
+                ahead.extend(view.values_ahead(at, &query, resume.as_deref(), READ_AHEAD_PAGES));
+                rig.wait_for(std::iter::once(fault).chain(ahead));
+            }
+        }
+    }
+    assert!(rig.reads > 1000, "{} pages for {keys} keys show nothing", rig.reads);
+    assert!(rig.waits * 16 < rig.reads, "{} waits for {} pages", rig.waits, rig.reads);
+}
+
+#[test]
+fn a_catch_up_reads_pages_side_by_side() {
+    let mut rig = Rig::cold();
+    let to = Revision(rig.revision);
+    let query = EventsQuery { from: Revision(1), to, span: Span::everything(), with_prev: false, compacted: Revision::ZERO };
+    let (mut resume, mut events) = (None, 0);
+    loop {
+        match rig.mvcc().events(&query, resume.as_ref(), Budget::UNLIMITED) {
+            Ok(chunk) => {
+                events += chunk.events.len() as u64;
+                resume = chunk.resume;
+                if resume.is_none() {
+                    break;
+                }
+            }
+            Err(fault) => {
+                let ahead = rig.mvcc().events_ahead(&query, resume.as_ref(), READ_AHEAD_PAGES);
+                rig.wait_for(std::iter::once(fault).chain(ahead));
+            }
+        }
+    }
+    assert!(events == KEYS && rig.reads > 1000, "{events} events, {} pages", rig.reads);
+    assert!(rig.waits * 16 < rig.reads, "{} waits for {} pages", rig.waits, rig.reads);
 }

@@ -303,6 +303,48 @@ fn long_keys_and_long_values_come_back() {
 }
 
 #[test]
+fn an_entry_is_found_from_where_it_was_put_wherever_it_is_now() {
+    let mut store = Store::create(Options::with_cache(BIG_CACHE));
+    let (mut disk, mut rng) = (TestDisk::default(), crate::base::Prng::new(5));
+    let mut places = std::collections::BTreeMap::new();
+    let (mut found_there, mut gone) = (0, 0);
+    for step in 0..4000 {
+        let name = key(step);
+        let bytes = if rng.chance(1, 10) { 5_000 } else { rng.below(600) as usize };
+        disk.run(&mut store, |store| store.locate(TREE, &name).map(|_| ()));
+        let location = store.locate(TREE, &name).expect("looked at above");
+        places.insert(step, (store.put_at(location, &[&vec![step as u8; bytes]], 1, None).expect("cached"), bytes));
+        // Other trees take the places that are let go.
+        disk.run(&mut store, |store| store.put(Tree(2), &key(step.reverse_bits()), &[&[1; 300]], 1));
+        if rng.chance(1, 3) {
+            let number = rng.below(u64::from(step) + 1) as u32;
+            let there = places.remove(&number).is_some();
+            assert_eq!(disk.run(&mut store, |store| store.remove(TREE, &key(number))), there);
+        }
+        if rng.chance(1, 20) {
+            disk.checkpoint(&mut store, b"");
+            while store.evict() {}
+        }
+        if rng.chance(1, 20) {
+            disk.run(&mut store, |store| store.defragment_slice(20));
+        }
+        let number = rng.below(u64::from(step) + 1) as u32;
+        let place = places.get(&number).map_or(PageId(rng.below(500) as u32), |(place, _)| *place);
+        let read = |store: &mut Store| {
+            Ok(store.get_near(TREE, &key(number), place)?.map(|entry| {
+                assert!(entry.value.iter().all(|byte| *byte == number as u8));
+                entry.value.len()
+            }))
+        };
+        assert_eq!(disk.run(&mut store, read), places.get(&number).map(|(_, bytes)| *bytes));
+        let cached = store.cache.find(place).is_some_and(|frame| store.cache.id(frame) == place);
+        found_there += u32::from(cached);
+        gone += u32::from(!cached);
+    }
+    assert!(found_there > 500 && gone > 100, "{found_there} in memory where they were put, {gone} not");
+}
+
+#[test]
 fn damage_in_any_page_in_use_is_named() {
     let mut store = filled(500, &[3; 300]);
     store.put(TREE, b"long", &[&[5; 20_000]], 1).expect("cached");
