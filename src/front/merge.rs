@@ -91,11 +91,6 @@ impl<T> Merge<T> {
         self.parts.iter().map(|p| p.group)
     }
 
-    /// How many items are here and not taken.
-    pub fn buffered(&self) -> usize {
-        self.parts.iter().map(|p| p.items.len()).sum()
-    }
-
     /// How many groups may still have something.
     pub fn open(&self) -> usize {
         self.parts.iter().filter(|p| !p.done || !p.items.is_empty()).count()

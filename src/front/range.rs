@@ -18,6 +18,9 @@ use super::config::Layout;
 use super::merge::{Merge, Next};
 use super::{encode, validate};
 
+/// Keys that each group is asked for in any case, where a range has a limit.
+const SHARE_KEYS_SPARE: usize = 3;
+
 /// What a range came to.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -219,15 +222,16 @@ impl RangeJob {
         asked
     }
 
-    /// How many keys to ask a group for: its share of what is missing and a little more.
+    /// How many keys to ask a group for: its share of what is missing, and a little more than shares commonly differ by, which is the
+    /// root of a share. More would mostly be read for nothing; those few groups that run out are asked again.
     fn chunk(&self) -> usize {
         if self.wanted == usize::MAX {
             return RANGE_CHUNK_KEYS_MAX;
         }
-        let missing = (self.wanted - self.encoded_keys - self.kvs.len()).saturating_sub(self.merge.buffered()).max(1);
-        let open = self.merge.open().max(1);
-        let share = if self.groups == 1 { missing } else { missing / open + missing / (4 * open) + 4 };
-        share.min(missing).clamp(1, RANGE_CHUNK_KEYS_MAX)
+        let missing = self.wanted - self.encoded_keys - self.kvs.len();
+        let share = missing / self.merge.open().max(1);
+        let asked = if self.groups == 1 { missing } else { share + (2 * share).isqrt() + SHARE_KEYS_SPARE };
+        asked.min(missing).clamp(1, RANGE_CHUNK_KEYS_MAX)
     }
 }
 

@@ -13,6 +13,11 @@ fn kv(key: String, version: i64, value: &str) -> KeyValue {
 
 /// Answers a job from a sorted list of keys; how many slices it asked for, and how many keys they held.
 fn run(job: &mut RangeJob, layout: &Layout, all: &[KeyValue]) -> (usize, usize) {
+    run_in_slices(job, layout, all, usize::MAX)
+}
+
+/// As [`run`], with so many keys in a slice at most.
+fn run_in_slices(job: &mut RangeJob, layout: &Layout, all: &[KeyValue], slice_keys: usize) -> (usize, usize) {
     let (mut slices, mut keys) = (0, 0);
     while let Some(asked) = job.advance() {
         assert!(!asked.is_empty(), "it goes on or it asks");
@@ -20,7 +25,7 @@ fn run(job: &mut RangeJob, layout: &Layout, all: &[KeyValue]) -> (usize, usize) 
             let after = read.resume.clone().unwrap_or_default();
             let mine = |kv: &&KeyValue| layout.of_key(&kv.key) == group && kv.key > after && read.range.contains(&kv.key);
             let rest: Vec<KeyValue> = all.iter().filter(mine).cloned().collect();
-            let kvs: Vec<KeyValue> = rest.iter().take(read.limit).cloned().collect();
+            let kvs: Vec<KeyValue> = rest.iter().take(read.limit.min(slice_keys)).cloned().collect();
             slices += 1;
             keys += kvs.len();
             let count = if read.with_count { rest.len() as u64 } else { 0 };
@@ -45,8 +50,20 @@ fn a_limit_asks_for_little_more_than_it_needs() {
         let outcome = job.outcome();
         assert_eq!(outcome.kvs, all[..limit as usize]);
         assert_eq!((outcome.more, outcome.count), (true, 20_000));
-        assert!(keys <= 2 * limit as usize + 16 * 5 && slices <= 16 * 5, "limit {limit}: {keys} keys in {slices} slices");
+        let limit = limit as usize;
+        let spare = 16 * (2 * (limit / 16).isqrt() + 4);
+        assert!(keys <= limit + spare && slices <= 16 + 8, "limit {limit}: {keys} keys in {slices} slices");
     }
+}
+
+#[test]
+fn a_list_that_takes_several_slices_of_each_group_asks_for_whole_ones_to_the_end() {
+    let layout = layout(4);
+    let all: Vec<KeyValue> = (0..20_000).map(|i| kv(format!("k{i:05}"), 1, "v")).collect();
+    let mut job = RangeJob::new(everything(5000), At::end_of(Revision(9)), &layout);
+    let (slices, keys) = run_in_slices(&mut job, &layout, &all, 300);
+    assert_eq!(job.outcome().kvs, all[..5000]);
+    assert!(slices <= 5000 / 300 + 4 + 8 && keys <= 5000 + 4 * 300, "{keys} keys in {slices} slices");
 }
 
 #[test]
