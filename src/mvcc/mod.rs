@@ -17,6 +17,8 @@
 //!
 //! Invariants:
 //! - A version has exactly one entry in KEYS and one in REVISIONS; both come and go in the same step.
+//! - A version and a change never change, but for the weight. So the place of a value that KEYS names is a hint: whatever copy of the
+//!   change is there says the same; if none is, the tree is asked.
 //! - The newest version of a key has weight 1 in KEYS iff it is a put; all others have weight 0.
 //! - A key is in LEASES under a lease iff its newest version is a put with that lease.
 //! - What a read below the compaction floor would see is not defined; from the floor up it never changes.

@@ -96,7 +96,8 @@ impl Head {
     }
 }
 
-/// Reads what REVISIONS stores for a version, or KEYS, with the place of the value for the value. Pages are checked when they come from the disk, so what does not parse is our own bug.
+/// Reads what REVISIONS stores for a version; or KEYS, then with the place of the value for the value. Pages are checked when they come
+/// from the disk, so what does not parse is our own bug.
 #[inline]
 pub(crate) fn parse(stored: &[u8]) -> Record<'_> {
     try_parse(stored).expect("a checked page holds well-formed versions")
