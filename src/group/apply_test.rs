@@ -8,6 +8,7 @@ use super::*;
 use crate::base::limits::{APPLY_AHEAD_READS, PAGE_BYTES, READ_AHEAD_PAGES};
 use crate::base::{AlignedBuffer, ClusterId, GroupId, GroupSet, Index, Instant, LeaseId, Mark, MemberId, Prng, Revision, Term};
 use crate::mvcc::hash::HashQuery;
+use crate::mvcc::stored::TREES;
 use crate::mvcc::{At, Budget, Compacted, Compaction, EventsQuery, Filters, Mvcc, Overlay, RangeQuery, Span, View};
 use crate::pages::{Fault, Options, PageWrite, Store};
 use crate::raft::{Configuration, Log, Position, Replication, Start};
@@ -225,6 +226,8 @@ fn a_compaction_and_a_hash_read_pages_side_by_side() {
             Ok(Compacted::Whole) => break,
             Ok(Compacted::Part) => {}
             Err(fault) => {
+                let entries = TREES.map(|(tree, _)| rig.mvcc().store().len(tree).entries);
+                assert_eq!(entries[0], entries[1], "a version is in one tree and not in the other");
                 let ahead = rig.mvcc().compact_ahead(&compaction);
                 rig.wait_for(std::iter::once(fault).chain(ahead));
             }

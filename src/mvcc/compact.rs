@@ -126,16 +126,22 @@ impl Mvcc {
             if prior.kind == Kind::Tombstone && prior.change.revision == compaction.to {
                 break;
             }
-            self.store_mut().remove(REVISIONS, KeyBuffer::change(prior.change, key).as_slice())?;
-            self.store_mut().remove(KEYS, KeyBuffer::version(key, prior.change).as_slice())?;
+            self.remove_version(key, prior.change)?;
             compaction.removed += 1;
         }
         if *kind == Kind::Tombstone && change.revision < compaction.to {
-            // The change comes last: as long as it is there, a slice run again finds it.
-            self.store_mut().remove(KEYS, KeyBuffer::version(key, *change).as_slice())?;
-            self.store_mut().remove(REVISIONS, KeyBuffer::change(*change, key).as_slice())?;
+            self.remove_version(key, *change)?;
             compaction.removed += 1;
         }
+        Ok(())
+    }
+
+    /// Takes a version out of both trees, or out of none: a checkpoint may begin before the next slice.
+    fn remove_version(&mut self, key: &[u8], change: Change) -> Result<(), Fault> {
+        let (version, entry) = (KeyBuffer::version(key, change), KeyBuffer::change(change, key));
+        self.store().look_at_removal(REVISIONS, entry.as_slice())?;
+        self.store_mut().remove(KEYS, version.as_slice())?;
+        self.store_mut().remove(REVISIONS, entry.as_slice()).expect("looked at before");
         Ok(())
     }
 }

@@ -70,6 +70,17 @@ impl Store {
         Ok(true)
     }
 
+    /// Looks whether all that [`Store::remove`] needs is in memory.
+    pub fn look_at_removal(&self, tree: Tree, key: &[u8]) -> Result<(), Fault> {
+        self.load_space()?;
+        let root = self.roots[tree.slot()];
+        let mut path = Path::new();
+        if !root.is_empty() && self.descend(&root, key, &mut path)? {
+            self.plan_removal(&path)?;
+        }
+        Ok(())
+    }
+
     /// What becomes of each page of the way down when the leaf's cell goes.
     fn plan_removal(&self, path: &Path) -> Result<Plan, Fault> {
         let mut plan = [Fate::Stays; TREE_LEVELS_MAX];
