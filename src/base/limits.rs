@@ -24,6 +24,11 @@ pub const APPLY_DELETES_BATCH: usize = 256;
 pub const COMPACT_BATCH: usize = 64;
 /// Leaves with the changes behind those that a compaction which waits for a page has read with it.
 pub const COMPACT_AHEAD_PAGES: usize = 16;
+/// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
+/// what a page read alone costs more than one of many side by side.
+pub const COMPACT_FOLLOW_PART: u64 = 16;
+/// Of a group's cache, the part (one in so many) that a compaction's marks may take beside it.
+pub const COMPACT_MARKS_CACHE_PART: usize = 16;
 /// The most keys of the overlay, and changes above the revision read, that an exact count looks at one by one to correct what the
 /// weights say; above, it walks. All pages for them have to be in memory at one time.
 pub const COUNT_CORRECTIONS_MAX: usize = 1024;

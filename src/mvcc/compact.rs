@@ -1,29 +1,45 @@
 //! Compaction: versions that no read from the floor up can see are removed, in slices (surface 3.8, rule 16).
 //!
-//! It is driven by REVISIONS: every change up to the new floor makes the versions of its key before it removable; a tombstone below
-//! the floor goes too. What was compacted before needs no second look, but for the tombstones that stayed because they stood at the
-//! old floor itself. So a compaction costs what has changed since the last, not what there is.
+//! It *follows* the changes in REVISIONS: every change up to the new floor makes the versions of its key before it removable; a
+//! tombstone below the floor goes too. What was compacted before needs no second look, but for the tombstones that stayed because they
+//! stood at the old floor itself. So a compaction costs what has changed since the last, not what there is.
+//!
+//! What a change makes removable may lie anywhere, and each look for it may want a page of its own. When a compaction has waited for
+//! so many pages that reading all of them in order is cheaper, it *sweeps* the trees instead (`sweep.rs`). A sweep takes versions out of
+//! KEYS first and out of REVISIONS later; one that was broken off by a stop or by a higher floor shows in the trees' lengths, and the
+//! next compaction begins as a sweep.
 //!
 //! A tombstone exactly at the floor stays, so that a watch from there on shows the delete.
 
 use bytes::Bytes;
 
 use crate::base::Revision;
-use crate::base::limits::{COMPACT_AHEAD_PAGES, COMPACT_BATCH};
+use crate::base::limits::{COMPACT_AHEAD_PAGES, COMPACT_BATCH, COMPACT_FOLLOW_PART, PAGE_BYTES};
 use crate::pages::Fault;
 
 use super::change::{Budget, Change};
 use super::key::{KeyBuffer, split_change};
 use super::record::Kind;
 use super::store::{KEYS, Mvcc, REVISIONS};
+use super::sweep::Sweep;
 
 /// A compaction under way in one shard.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Compaction {
     to: Revision,
-    /// The next change to look at, and the lowest key of it.
-    next: (Change, Bytes),
+    way: Way,
     removed: u64,
+    /// How many pages it has asked for while it followed the changes.
+    pages_wanted: i64,
+}
+
+/// How a compaction finds what it removes.
+#[derive(Debug)]
+enum Way {
+    /// Change by change: the next one to look at, and the lowest key of it.
+    Follow(Change, Bytes),
+    /// Through all of both trees, in order.
+    Sweep(Sweep),
 }
 
 /// Whether a compaction is at its end.
@@ -45,7 +61,14 @@ struct Victim {
 impl Compaction {
     /// To the floor `to`, in a shard that was sliced to `from` before (0: never). Begun again from the start it does no harm.
     pub fn new(from: Revision, to: Revision) -> Compaction {
-        Compaction { to, next: (Change { revision: from, operation: 0 }, Bytes::new()), removed: 0 }
+        let way = Way::Follow(Change { revision: from, operation: 0 }, Bytes::new());
+        Compaction { to, way, removed: 0, pages_wanted: 0 }
+    }
+
+    /// The same, sweeping from the start; or following to the end, unless a sweep was broken off.
+    #[cfg(test)]
+    pub fn sweeping(self, sweeps: bool) -> Compaction {
+        Compaction { pages_wanted: if sweeps { i64::MAX } else { i64::MIN / 2 }, ..self }
     }
 
     /// The floor.
@@ -62,9 +85,46 @@ impl Compaction {
 impl Mvcc {
     /// Does a slice of a compaction. On a fault: install, and call again; what has been done is kept in `compaction`.
     pub fn compact_slice(&mut self, compaction: &mut Compaction, budget: Budget) -> Result<Compacted, Fault> {
-        let mut visits_left = i64::from(budget.visits.max(1));
+        let Compaction { to, way, removed, pages_wanted } = compaction;
+        let is_broken_off = self.is_whole() && self.store().len(KEYS).entries != self.store().len(REVISIONS).entries;
+        let most = self.store().used_bytes() / PAGE_BYTES as u64 / COMPACT_FOLLOW_PART;
+        if matches!(way, Way::Follow(..)) && (is_broken_off || *pages_wanted > most as i64) {
+            *way = Way::Sweep(Sweep::to(*to));
+        }
+        match way {
+            Way::Follow(change, key) => {
+                let outcome = self.follow((change, key), *to, removed, budget.visits);
+                *pages_wanted = pages_wanted.saturating_add(i64::from(outcome.is_err()));
+                outcome
+            }
+            Way::Sweep(sweep) => self.sweep(sweep, removed, budget.visits),
+        }
+    }
+
+    /// The pages that the next few steps want and that are not in memory, to be read side by side.
+    pub fn compact_ahead(&self, compaction: &mut Compaction) -> Vec<Fault> {
+        match &compaction.way {
+            Way::Follow(change, key) => {
+                let mut wanted = self.changes_ahead(&KeyBuffer::change(*change, key), compaction.to, COMPACT_AHEAD_PAGES);
+                let victims = self.victims(*change, key, compaction.to).unwrap_or_default();
+                wanted.extend(victims.iter().filter_map(|victim| self.look_at_victim(victim).err()));
+                compaction.pages_wanted = compaction.pages_wanted.saturating_add(wanted.len() as i64);
+                wanted
+            }
+            Way::Sweep(sweep) => self.sweep_ahead(sweep),
+        }
+    }
+
+    fn follow(
+        &mut self,
+        (next, lowest): (&mut Change, &mut Bytes),
+        to: Revision,
+        removed: &mut u64,
+        visits: u32,
+    ) -> Result<Compacted, Fault> {
+        let mut visits_left = i64::from(visits.max(1));
         while visits_left > 0 {
-            let victims = self.victims(compaction)?;
+            let victims = self.victims(*next, lowest, to)?;
             if victims.is_empty() {
                 return Ok(Compacted::Whole);
             }
@@ -72,22 +132,13 @@ impl Mvcc {
                 if visits_left <= 0 {
                     return Ok(Compacted::Part);
                 }
-                let removed = compaction.removed;
-                self.retire(&victim, compaction)?;
-                visits_left -= 1 + (compaction.removed - removed) as i64;
-                compaction.next = (victim.change, [&victim.key[..], &[0]].concat().into());
+                let before = *removed;
+                self.retire(&victim, to, removed)?;
+                visits_left -= 1 + (*removed - before) as i64;
+                (*next, *lowest) = (victim.change, [&victim.key[..], &[0]].concat().into());
             }
         }
         Ok(Compacted::Part)
-    }
-
-    /// The pages that the next few changes want and that are not in memory, to be read side by side.
-    pub fn compact_ahead(&self, compaction: &Compaction) -> Vec<Fault> {
-        let (change, key) = &compaction.next;
-        let mut wanted = self.changes_ahead(&KeyBuffer::change(*change, key), compaction.to, COMPACT_AHEAD_PAGES);
-        let victims = self.victims(compaction).unwrap_or_default();
-        wanted.extend(victims.iter().filter_map(|victim| self.look_at_victim(victim).err()));
-        wanted
     }
 
     fn look_at_victim(&self, victim: &Victim) -> Result<(), Fault> {
@@ -98,15 +149,14 @@ impl Mvcc {
     }
 
     /// The next few changes to look at.
-    fn victims(&self, compaction: &Compaction) -> Result<Vec<Victim>, Fault> {
-        let (change, key) = &compaction.next;
+    fn victims(&self, next: Change, lowest: &[u8], to: Revision) -> Result<Vec<Victim>, Fault> {
         let mut cursor = self.store().cursor(REVISIONS).heads();
-        cursor.seek(KeyBuffer::change(*change, key).as_slice())?;
+        cursor.seek(KeyBuffer::change(next, lowest).as_slice())?;
         let mut victims = Vec::with_capacity(COMPACT_BATCH);
         while victims.len() < COMPACT_BATCH {
             let Some((entry, stored, _)) = cursor.entry() else { break };
             let (change, key) = split_change(entry);
-            if change.revision > compaction.to {
+            if change.revision > to {
                 break;
             }
             victims.push(Victim { change, key: Bytes::copy_from_slice(key), kind: Kind::of_stored(stored) });
@@ -119,19 +169,19 @@ impl Mvcc {
     }
 
     /// Removes what a change at or below the floor makes removable. Each step can be done twice.
-    fn retire(&mut self, victim: &Victim, compaction: &mut Compaction) -> Result<(), Fault> {
+    fn retire(&mut self, victim: &Victim, to: Revision, removed: &mut u64) -> Result<(), Fault> {
         let Victim { change, key, kind } = victim;
         while let Some(prior) = self.prior(key, *change)? {
             assert_eq!(prior.weight, 0, "a version that is not the newest counts for nothing");
-            if prior.kind == Kind::Tombstone && prior.change.revision == compaction.to {
+            if prior.kind == Kind::Tombstone && prior.change.revision == to {
                 break;
             }
             self.remove_version(key, prior.change)?;
-            compaction.removed += 1;
+            *removed += 1;
         }
-        if *kind == Kind::Tombstone && change.revision < compaction.to {
+        if *kind == Kind::Tombstone && change.revision < to {
             self.remove_version(key, *change)?;
-            compaction.removed += 1;
+            *removed += 1;
         }
         Ok(())
     }

@@ -16,7 +16,8 @@
 //! a continuation.
 //!
 //! Invariants:
-//! - A version has exactly one entry in KEYS and one in REVISIONS; both come and go in the same step.
+//! - A version has exactly one entry in KEYS and one in REVISIONS; both come and go in the same step. Only while a compaction sweeps
+//!   (`sweep.rs`), what it has taken out of KEYS may be in REVISIONS still.
 //! - A version and a change never change, but for the weight. So the place of a value that KEYS names is a hint: whatever copy of the
 //!   change is there says the same; if none is, the tree is asked.
 //! - The newest version of a key has weight 1 in KEYS iff it is a put; all others have weight 0.
@@ -34,6 +35,7 @@ mod read;
 mod record;
 mod store;
 pub mod stored;
+mod sweep;
 mod values;
 mod walk;
 

@@ -5,6 +5,7 @@ use super::{Fault, PageRef, Reader, Tree, branch};
 
 /// What is left to find.
 struct Ahead<'a> {
+    is_down: bool,
     to: Option<&'a [u8]>,
     pages_left: usize,
     entries_left: u64,
@@ -16,9 +17,20 @@ impl Reader<'_> {
     /// none behind `entries` entries.
     pub fn ahead(&self, tree: Tree, from: &[u8], to: Option<&[u8]>, pages: usize, entries: u64) -> Vec<Fault> {
         let root = &self.roots[tree.slot()];
-        let mut ahead = Ahead { to, pages_left: pages, entries_left: entries, wanted: Vec::new() };
+        let mut ahead = Ahead { is_down: false, to, pages_left: pages, entries_left: entries, wanted: Vec::new() };
         if !root.is_empty() && pages > 0 {
             self.look(root.at, root.level, Some(from), &mut ahead);
+        }
+        ahead.wanted
+    }
+
+    /// The pages on the way down from `from` (None: from the last entry) that are not in memory, as far as the branches above them are:
+    /// at most `pages`.
+    pub fn ahead_down(&self, tree: Tree, from: Option<&[u8]>, pages: usize) -> Vec<Fault> {
+        let root = &self.roots[tree.slot()];
+        let mut ahead = Ahead { is_down: true, to: None, pages_left: pages, entries_left: u64::MAX, wanted: Vec::new() };
+        if !root.is_empty() && pages > 0 {
+            self.look(root.at, root.level, from, &mut ahead);
         }
         ahead.wanted
     }
@@ -36,9 +48,12 @@ impl Reader<'_> {
             return true;
         }
         let page = store.cache.page(frame);
+        let is_down = ahead.is_down;
+        let start = if is_down { page::cells(page) - 1 } else { 0 };
         // A long key that would have to be read ends the search.
-        let Ok(first) = from.map_or(Ok(0), |from| store.search_branch(page, from)) else { return false };
-        for slot in first..page::cells(page) {
+        let Ok(first) = from.map_or(Ok(start), |from| store.search_branch(page, from)) else { return false };
+        let count = if is_down { first + 1 } else { page::cells(page) - first };
+        for slot in (0..count).map(|nth| if is_down { first - nth } else { first + nth }) {
             let cell = page::cell_at(page, slot);
             let is_behind = slot > first && ahead.to.is_some_and(|to| branch::key(page, cell).0 >= to);
             if is_behind || ahead.entries_left == 0 {

@@ -105,7 +105,22 @@ impl<'a> Cursor<'a> {
     /// When the cursor is at no entry.
     pub fn prev(&mut self) -> Result<(), Fault> {
         assert!(self.item.is_some(), "prev at no entry");
-        let mut path = self.path;
+        self.settle_backward(self.path)
+    }
+
+    /// Goes to the last entry whose key is below `key`.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<(), Fault> {
+        if self.root.is_empty() {
+            self.item = None;
+            return Ok(());
+        }
+        let mut path = Path::new();
+        self.store.descend(&self.root, key, &mut path)?;
+        self.settle_backward(path)
+    }
+
+    /// From a slot, goes to the entry before it.
+    fn settle_backward(&mut self, mut path: Path) -> Result<(), Fault> {
         let last = path.len - 1;
         if path.steps[last].slot > 0 {
             path.steps[last].slot -= 1;

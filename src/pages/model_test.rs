@@ -252,9 +252,13 @@ impl History {
         let expected = self.model[at].range(from.clone()..).take(steps);
         let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.bytes, value.weight)).collect();
         assert!(forward == expected, "a walk forward");
+        let below = self.rng.chance(1, 2).then_some(&from);
         let backward = self.disk.run(&mut self.store, |store| {
             let mut cursor = store.cursor(TREES[at]).heads();
-            cursor.seek_last()?;
+            match below {
+                Some(below) => cursor.seek_before(below)?,
+                None => cursor.seek_last()?,
+            }
             let mut keys = Vec::new();
             while let Some(item) = cursor.item() {
                 if keys.len() == steps {
@@ -265,7 +269,8 @@ impl History {
             }
             Ok(keys)
         });
-        let expected = self.model[at].iter().rev().take(steps);
+        let bounds = (Bound::Unbounded, below.map_or(Bound::Unbounded, Bound::Excluded));
+        let expected = self.model[at].range::<Vec<u8>, _>(bounds).rev().take(steps);
         let expected: Vec<_> = expected.map(|(key, value)| (key.clone(), value.bytes)).collect();
         assert!(backward == expected, "a walk backward");
     }

@@ -504,3 +504,30 @@ fn what_a_walk_will_come_to_is_known_ahead() {
         assert!(pages < 64 || rounds < 20, "{rounds} rounds for {read} pages");
     }
 }
+
+#[test]
+fn what_a_walk_down_will_come_to_is_known_ahead() {
+    let mut disk = TestDisk::default();
+    let mut store = filled(20_000, &[7; 300]);
+    disk.checkpoint(&mut store, b"");
+    for from in [None, Some(key(9_000))] {
+        let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
+        let mut rounds = 0;
+        let mut read = 0;
+        while read < 400 {
+            let wanted = store.reader().ahead_down(TREE, from.as_ref().map(|key| &key[..]), 64);
+            rounds += 1;
+            read += wanted.len();
+            wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));
+        }
+        assert!(rounds < 16, "{rounds} rounds for {read} pages");
+        let mut cursor = store.cursor(TREE);
+        let reached = match from {
+            None => cursor.seek_last(),
+            Some(from) => cursor.seek_before(&from),
+        };
+        reached.expect("it was read ahead");
+        // Six entries to a leaf at least, less the branches and leaves that a round may have begun with.
+        (0..(400 - 32) * 6).for_each(|_| cursor.prev().expect("it was read ahead"));
+    }
+}

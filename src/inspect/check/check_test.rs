@@ -282,6 +282,25 @@ fn trees_that_contradict_each_other_are_found() {
 }
 
 #[test]
+fn what_a_sweep_that_was_broken_off_left_is_sound() {
+    let swept = |sliced: u64| {
+        let sweep = |of, store: &mut Store| {
+            if of == GroupId(1) {
+                remove(store, KEYS, &version_key(&key(1, 0), at(2, 0)));
+            }
+        };
+        let compacted = |note: &mut Note| {
+            if note.group != GroupId::META {
+                (note.floor, note.sliced) = (Revision(4), Revision(sliced));
+            }
+        };
+        Member::with(rig(), sweep, compacted)
+    };
+    swept(0).is_clean();
+    swept(4).finds(pages(1), true, "at revision 2.0 is in the tree of revisions and not in that of keys");
+}
+
+#[test]
 fn entries_that_cannot_be_are_found() {
     let stray = |store: &mut Store, tree, key: &[u8], value: &[u8]| store.put(tree, key, &[value], 1).expect("in memory");
     changed(1, |store| stray(store, KEYS, b"no version", b"")).finds(pages(1), true, "is no version");

@@ -102,6 +102,8 @@ pub(super) struct Shard {
     /// Logged, not yet applied at the leader.
     pub(super) waiting: VecDeque<(Revision, Bytes)>,
     pub(super) follower: Replica,
+    /// What was compacted to before, and the compaction under way.
+    pub(super) compacted: Revision,
     pub(super) compaction: Compaction,
 }
 
@@ -128,6 +130,7 @@ impl World {
             overlay: Overlay::new(),
             waiting: VecDeque::new(),
             follower: Replica::new(),
+            compacted: Revision::ZERO,
             compaction: Compaction::new(Revision::ZERO, Revision::ZERO),
         };
         let mut naive = Naive::new();
@@ -311,7 +314,11 @@ impl World {
                 self.shards[number].leader.checkpoint();
             }
             let budget = self.budget();
+            let is_broken_off = self.rng.chance(1, 8).then(|| self.rng.chance(1, 2));
             let shard = &mut self.shards[number];
+            if let Some(sweeps) = is_broken_off {
+                shard.compaction = Compaction::new(shard.compacted, shard.compaction.floor()).sweeping(sweeps);
+            }
             let compaction = &mut shard.compaction;
             shard.leader.run(|mvcc| mvcc.compact_slice(compaction, budget));
         }
@@ -331,8 +338,12 @@ impl World {
         self.naive.compact(at);
         for shard in &mut self.shards {
             let compaction = &mut shard.compaction;
-            while shard.leader.run(|mvcc| mvcc.compact_slice(compaction, Budget::UNLIMITED)) == Compacted::Part {}
-            shard.compaction = Compaction::new(shard.compaction.floor(), Revision(at as u64));
+            // A higher floor does not wait for the lower one.
+            if self.rng.chance(1, 2) {
+                while shard.leader.run(|mvcc| mvcc.compact_slice(compaction, Budget::UNLIMITED)) == Compacted::Part {}
+                shard.compacted = compaction.floor();
+            }
+            shard.compaction = Compaction::new(shard.compacted, Revision(at as u64)).sweeping(self.rng.chance(1, 2));
         }
     }
 
