@@ -255,6 +255,8 @@ pub const WIRE_BUFFER_BYTES: usize = 64 << 10;
 pub const WIRE_BUFFERS_KEPT_MAX: usize = 32;
 /// What one connection may read before the others get their turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 512 << 10;
+/// What one connection may send before the others get their turn, but for a buffer or two at the end.
+pub const WRITE_BYTES_PER_TURN_MAX: usize = 512 << 10;
 /// Calls that one connection may open before the others get their turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 256;
 /// The flow-control window of a stream that sends to us: more than the largest message by default.

@@ -1,7 +1,8 @@
 //! A socket with large buffers that it only holds while there is something in them.
 //!
 //! h2 reads 8 KiB at a time and flushes after every frame of some size. Between it and the socket, a wire receives up to
-//! [`WIRE_BUFFER_BYTES`] at once and gathers what is sent until its session says so. The buffers belong to the executor: a connection that
+//! [`WIRE_BUFFER_BYTES`] at once and gathers what is sent until its session says so. A turn receives and sends a bounded number of bytes,
+//! so that a socket which always has more, or takes all that there is, leaves the others their turn. The buffers belong to the executor: a connection that
 //! is idle holds none.
 
 use std::cell::RefCell;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::base::limits::{READ_BYTES_PER_TURN_MAX, WIRE_BUFFER_BYTES, WIRE_BUFFERS_KEPT_MAX};
+use crate::base::limits::{READ_BYTES_PER_TURN_MAX, WIRE_BUFFER_BYTES, WIRE_BUFFERS_KEPT_MAX, WRITE_BYTES_PER_TURN_MAX};
 
 /// What a connection may hold that has not said enough to know what it speaks.
 const PEEKED_BYTES: usize = 64;
@@ -97,6 +98,10 @@ struct State<S> {
     drained: bool,
     /// What may still be received in this turn.
     turn_bytes: usize,
+    /// What may still be sent in this turn, but for what is gathered at its end.
+    send_bytes: usize,
+    /// In this turn the writer had more than that.
+    held_back: bool,
 }
 
 /// A socket and its buffers; clones are handles to the same one.
@@ -112,7 +117,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A wire that reads and flushes when it is asked to.
     pub fn new(socket: S, buffers: Buffers) -> Wire<S> {
         let (received, unsent) = (Held::default(), Held::default());
-        Wire(Rc::new(RefCell::new(State { socket, buffers, received, unsent, in_turns: false, drained: false, turn_bytes: 0 })))
+        Wire(Rc::new(RefCell::new(State {
+            socket,
+            buffers,
+            received,
+            unsent,
+            in_turns: false,
+            drained: false,
+            turn_bytes: 0,
+            send_bytes: usize::MAX,
+            held_back: false,
+        })))
     }
 
     /// From here on a turn asks the socket for more until it once has none, and flushing only gathers.
@@ -121,12 +136,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         state.in_turns = true;
         state.drained = false;
         state.turn_bytes = READ_BYTES_PER_TURN_MAX;
+        state.send_bytes = WRITE_BYTES_PER_TURN_MAX;
+        state.held_back = false;
     }
 
-    /// Whether the turn ended before the socket had no more: the session comes back without being woken.
+    /// Whether the turn ended before the socket had no more, or the writer: the session comes back without being woken.
     pub(super) fn wants_turn(&self) -> bool {
         let state = self.0.borrow();
-        state.turn_bytes == 0 && !state.drained
+        state.held_back || state.turn_bytes == 0 && !state.drained
     }
 
     /// Sends what was gathered. Pending when the socket takes no more; the waker is then woken when it does.
@@ -178,6 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> State<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unsent.consume(count, &self.buffers);
+            self.send_bytes = self.send_bytes.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
     }
@@ -212,15 +230,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if state.unsent.end + bytes.len() > WIRE_BUFFER_BYTES && !state.unsent.is_empty() {
+        if state.send_bytes == 0 && state.unsent.end == WIRE_BUFFER_BYTES {
+            state.held_back = true;
+            return Poll::Pending;
+        }
+        if state.send_bytes > 0 && state.unsent.end + bytes.len() > WIRE_BUFFER_BYTES && !state.unsent.is_empty() {
             match state.poll_send(cx) {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                 Poll::Pending if state.unsent.end == WIRE_BUFFER_BYTES => return Poll::Pending,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        if state.unsent.is_empty() && bytes.len() >= WIRE_BUFFER_BYTES {
-            return Pin::new(&mut state.socket).poll_write(cx, bytes);
+        if state.send_bytes > 0 && state.unsent.is_empty() && bytes.len() >= WIRE_BUFFER_BYTES {
+            let count = ready!(Pin::new(&mut state.socket).poll_write(cx, bytes))?;
+            state.send_bytes = state.send_bytes.saturating_sub(count);
+            return Poll::Ready(Ok(count));
         }
         Poll::Ready(Ok(state.unsent.append(bytes, &state.buffers)))
     }
@@ -334,6 +358,28 @@ mod tests {
         assert_eq!(wire.0.borrow().socket.sent.len(), WIRE_BUFFER_BYTES);
         let large = vec![1; 3 * WIRE_BUFFER_BYTES];
         assert!(matches!(write(&mut wire, &large), Poll::Ready(Ok(count)) if count == large.len()));
+    }
+
+    #[test]
+    fn a_turn_sends_its_share_however_much_the_socket_takes() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket { room: usize::MAX, ..Socket::default() }, Buffers::default());
+        for (piece, turns) in [(1000, 3), (16 << 10, 2), (2 * WIRE_BUFFER_BYTES, 2)] {
+            for _ in 0..turns {
+                let before = wire.0.borrow().socket.sent.len();
+                wire.begin_turn();
+                let mut accepted = 0;
+                while let Poll::Ready(Ok(count)) = write(&mut wire, &vec![3; piece]) {
+                    accepted += count;
+                }
+                assert!(wire.poll_send(cx).is_ready() && wire.wants_turn());
+                assert_eq!(wire.0.borrow().socket.sent.len() - before, accepted, "nothing is kept back");
+                let share = WRITE_BYTES_PER_TURN_MAX..=WRITE_BYTES_PER_TURN_MAX + 3 * WIRE_BUFFER_BYTES;
+                assert!(share.contains(&accepted), "{accepted} bytes in pieces of {piece}");
+            }
+        }
+        wire.begin_turn();
+        assert!(write(&mut wire, &[3; 1000]).is_ready() && wire.poll_send(cx).is_ready() && !wire.wants_turn());
     }
 
     #[test]
