@@ -227,7 +227,7 @@ disturb() {
     local what
     for what in compact defragment compact; do
         sleep "$disturbance"
-        "$etcring" bench "$what" --endpoints "$endpoint" --total 1 --warm-up 0s --json >"$work/disturbance"
+        "$etcring" bench "$what" --endpoints "$endpoint" --total 1 --warm-up 0s --duration 10m --json >"$work/disturbance"
     done
 }
 

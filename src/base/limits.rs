@@ -24,6 +24,8 @@ pub const APPLY_DELETES_BATCH: usize = 256;
 pub const COMPACT_BATCH: usize = 64;
 /// Leaves with the changes behind those that a compaction which waits for a page has read with it.
 pub const COMPACT_AHEAD_PAGES: usize = 16;
+/// Versions that one slice of a compaction looks at or removes: what waits behind it waits for less than a millisecond.
+pub const COMPACT_SLICE_VISITS: u32 = 256;
 /// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
 /// what a page read alone costs more than one of many side by side.
 pub const COMPACT_FOLLOW_PART: u64 = 16;
@@ -166,7 +168,7 @@ pub const APPLY_DELETES_MAX: u32 = 512;
 pub const FORGET_BATCH_MAX: usize = 4096;
 /// What the reads of a core gather, about, before what else has arrived has its turn: slices of reading, in bytes.
 pub const READ_BYTES_PER_ROUND: usize = 8 * SLICE_BYTES_MAX;
-/// Entries of a tree that one slice of reading, evaluating or compacting looks at.
+/// Entries of a tree that one slice of reading or evaluating looks at.
 pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.
 pub const SLICE_BYTES_MAX: usize = 512 << 10;

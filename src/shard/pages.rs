@@ -1,7 +1,7 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
 use crate::base::limits::{
-    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SLICE_BYTES_MAX, SLICE_VISITS_MAX, SPACE_RETRY,
+    APPLY_AHEAD_READS, APPLY_BATCH_MAX, COMPACT_SLICE_VISITS, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SPACE_RETRY,
     TRIM_INTERVAL,
 };
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
@@ -16,7 +16,7 @@ use super::events::CoreMessage;
 use super::holds::HoldAsked;
 
 /// How much one slice of a compaction looks at.
-const SLICE: Budget = Budget { visits: SLICE_VISITS_MAX, bytes: SLICE_BYTES_MAX };
+const SLICE: Budget = Budget { visits: COMPACT_SLICE_VISITS, bytes: usize::MAX };
 
 impl Core {
     /// Pages were read: what waited for them goes on.
