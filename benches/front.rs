@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
 use etcring::base::{ClusterId, CoreId, FrontId, GroupId, Instant, MemberId, Revision, Term};
-use etcring::front::{CallId, CallOptions, Config, Front, FrontEffect, Layout, Method};
+use etcring::front::{CallId, CallOptions, Config, Front, FrontEffect, Layout, Method, RoomSize};
 use etcring::proto::etcdserverpb as pb;
 use etcring::proto::etcdserverpb::watch_request::RequestUnion;
 use etcring::proto::mvccpb::KeyValue;
@@ -46,6 +46,7 @@ impl Bench {
             lease_ttl_min: 2,
             election_timeout: Duration::from_secs(1),
             progress_interval: Duration::from_secs(600),
+            room: RoomSize::default(),
             seed: 1,
         };
         let mut front = Front::new(config, board);

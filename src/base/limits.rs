@@ -29,6 +29,10 @@ pub const COMPACT_SLICE_VISITS: u32 = 256;
 /// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
 /// what a page read alone costs more than one of many side by side.
 pub const COMPACT_FOLLOW_PART: u64 = 16;
+/// Pages that a compaction which goes through all of them reads side by side, at most.
+pub const COMPACT_SWEEP_PAGES: usize = 512;
+/// Of a group's cache, the part (one in so many) that these pages may take.
+pub const COMPACT_SWEEP_CACHE_PART: usize = 16;
 /// Of a group's cache, the part (one in so many) that a compaction's marks may take beside it.
 pub const COMPACT_MARKS_CACHE_PART: usize = 16;
 /// The most keys of the overlay, and changes above the revision read, that an exact count looks at one by one to correct what the
@@ -218,6 +222,12 @@ pub const TXN_DEPTH_MAX: usize = 128;
 pub const PARKED_CALLS_MAX: usize = 16384;
 /// Bytes of their messages.
 pub const PARKED_BYTES_MAX: usize = 64 << 20;
+/// Bytes that a front holds for ranges, gathered or not taken by clients, before these go on one at a time.
+pub const GATHERED_BYTES_MAX: usize = 256 << 20;
+/// Bytes of answers that clients of a front have not taken; above, ranges wait and new ones are refused.
+pub const UNSENT_BYTES_MAX: usize = 1 << 30;
+/// How often a front looks again whether clients have taken something, while ranges wait for that.
+pub const ROOM_POLL: std::time::Duration = std::time::Duration::from_millis(10);
 /// A range that answers more than this many bytes of values encodes them so many at a time, as they come.
 pub const RANGE_PART_BYTES: usize = 256 << 10;
 /// The most keys that a range asks of one group at a time.

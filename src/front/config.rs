@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::base::{ClusterId, CoreId, FrontId, GroupId, KeyRange, MemberId, group_of};
 
+use super::room::RoomSize;
+
 /// etcd's version that this member stands in for.
 pub const VERSION: &str = "3.7.1";
 /// The storage version that goes with it.
@@ -68,6 +70,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// --watch-progress-notify-interval.
     pub progress_interval: Duration,
+    /// How much may be held for ranges.
+    pub room: RoomSize,
     /// For lease ids and jitter.
     pub seed: u64,
 }

@@ -140,7 +140,13 @@ impl Front {
         match (mem::replace(&mut call.step, Step::Fresh), answer) {
             (Step::KeepAlives(alives), answer) => self.keep_alive_answered(id, alives, answer),
             (Step::Order(kind), answer) => self.order_answered(id, kind, answer),
-            (_, Answer::Refused(refusal)) => self.finish(id, errors::of_refusal(refusal)),
+            (step, Answer::Refused(refusal)) => {
+                if let Step::Reads(reads) = step {
+                    let asked = self.calls.get(id).map_or(0, |call| call.asked.iter().count());
+                    self.reads_ended(id, &reads, asked + 1);
+                }
+                self.finish(id, errors::of_refusal(refusal));
+            }
             (Step::Write(kind), answer) => self.write_answered(id, kind, answer),
             (Step::Get(revision), answer) => self.got(id, revision, answer),
             (Step::Reads(reads), answer) => self.reads_answered(id, reads, part, group, answer),
@@ -189,6 +195,7 @@ impl Front {
         match call.step {
             Step::Watch => self.watch_end(id),
             Step::Parked(message) => self.parked_bytes -= message.len(),
+            Step::Reads(reads) => self.reads_ended(id, &reads, call.asked.iter().count()),
             _ => {}
         }
         true

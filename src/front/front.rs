@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::limits::META_POLL_MICROS;
+use crate::base::limits::{META_POLL_MICROS, ROOM_POLL};
 use crate::base::mutant::{self, Mutant};
 use crate::base::{CoreId, Instant, Prng, Revision, Term};
 use crate::proto::etcdserverpb as pb;
@@ -17,6 +17,7 @@ use super::calls::{Call, Calls, Due, Few, Step};
 use super::config::Config;
 use super::errors;
 use super::hash::CompactionHashes;
+use super::room::Room;
 use super::shared::Shared;
 use super::tickets::{Owner, Tickets};
 use super::waiting::Waiting;
@@ -130,6 +131,7 @@ pub struct Front {
     pub(super) calls: Calls,
     pub(super) tickets: Tickets,
     pub(super) waiting: Waiting,
+    pub(super) room: Room,
     pub(super) hub: Hub,
     pub(super) compaction_hashes: CompactionHashes,
     pub(super) members: Arc<Vec<pb::Member>>,
@@ -161,6 +163,7 @@ impl Front {
             calls: Calls::default(),
             tickets: Tickets::new(config.front, cores),
             waiting: Waiting::default(),
+            room: Room::new(config.room),
             hub: Hub::new(config.layout.shards, stable),
             compaction_hashes: CompactionHashes::default(),
             members: Arc::default(),
@@ -257,6 +260,11 @@ impl Front {
         }
     }
 
+    /// So many bytes of answers are not taken by clients now, those of streams apart.
+    pub fn unsent(&mut self, bytes: usize) {
+        self.room.set_unsent(bytes);
+    }
+
     /// The member stops: calls that would not end by themselves end now, and no such call begins any more. All others go on.
     pub fn stop(&mut self, now: Instant) {
         self.now = now;
@@ -320,6 +328,7 @@ impl Front {
         self.now = now;
         self.stable = self.stable.max(stable);
         self.release_answers();
+        self.reads_go_on();
         self.hub_advance(self.stable);
         self.shared.flush();
     }
@@ -369,7 +378,8 @@ impl Front {
         } else {
             Instant::MAX
         };
-        self.calls.next_at().min(poll)
+        let room = if self.room.is_waited_for() { self.now + ROOM_POLL } else { Instant::MAX };
+        self.calls.next_at().min(poll).min(room)
     }
 
     /// Does what is due.

@@ -39,6 +39,9 @@ impl Front {
         if validate::is_get(&request) {
             return self.get(id, request.key, at, current);
         }
+        if self.room.is_full() {
+            return Err(errors::TOO_MANY_REQUESTS.into());
+        }
         let job = RangeJob::new(request, at, &self.config.layout).encoding();
         self.free_for(&job)?;
         self.no_limit(id);

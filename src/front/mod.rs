@@ -13,6 +13,7 @@
 //! Invariants:
 //! - what is shown is stable: an answer leaves when the revision that it rests on is, in the term in which it was made (rules 3, 14);
 //! - every request to a core spends a credit and is answered once, so queues to and from cores stay bounded;
+//! - what ranges gather and clients do not take is bounded, and what waits for room goes on in the order in which it came;
 //! - a read keeps its revision from being removed for as long as it takes (rule 16);
 //! - no call is forgotten: each ends by an answer, a status, its deadline, or its client.
 //!
@@ -34,6 +35,7 @@ mod merge;
 mod nested;
 mod range;
 mod reads;
+mod room;
 mod shared;
 mod stream;
 mod tickets;
@@ -47,6 +49,7 @@ pub use call::{
 };
 pub use config::{Config, Layout, QUOTA_DEFAULT_BYTES, STORAGE_VERSION, VERSION};
 pub use front::{Counts, Front, FrontEffect, Load};
+pub use room::RoomSize;
 pub use shared::alarm_bit;
 
 #[cfg(test)]

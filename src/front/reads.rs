@@ -16,6 +16,8 @@ pub struct Reads {
     jobs: Vec<RangeJob>,
     /// How many of them are not done.
     running: usize,
+    /// Bytes of slices that came.
+    gathered: usize,
     then: Then,
 }
 
@@ -58,9 +60,10 @@ pub enum Then {
 impl Front {
     /// Runs `jobs` for a call, then `then`.
     pub(super) fn start_reads(&mut self, id: CallId, jobs: Vec<RangeJob>, then: Then) {
-        let mut reads = Box::new(Reads { running: 0, jobs, then });
+        let mut reads = Box::new(Reads { running: 0, gathered: 0, jobs, then });
         for part in 0..reads.jobs.len() {
             if let Some(asked) = reads.jobs[part].advance() {
+                self.room.ask(asked.len());
                 self.ask_slices(id, part as u32, asked);
                 reads.running += 1;
             }
@@ -71,13 +74,30 @@ impl Front {
     /// A slice of one of a call's reads is here.
     pub(super) fn reads_answered(&mut self, id: CallId, mut reads: Box<Reads>, part: u32, group: GroupId, answer: Answer) {
         let Answer::Range(slice) = answer else { unreachable!("a range is answered by a slice") };
+        let bytes = slice.kvs.iter().map(|kv| kv.key.len() + kv.value.len()).sum();
+        self.room.gather(bytes);
+        reads.gathered += bytes;
         let job = &mut reads.jobs[part as usize];
         job.give(group, slice);
         match job.advance() {
-            Some(asked) => self.ask_slices(id, part, asked),
+            Some(asked) if asked.is_empty() => {}
+            Some(asked) => self.room.wait(id, part, asked),
             None => reads.running -= 1,
         }
         self.go_on(id, reads);
+    }
+
+    /// Reads that wait for room go on as far as there is some.
+    pub(super) fn reads_go_on(&mut self) {
+        while let Some((id, part, asked)) = self.room.next() {
+            self.room.ask(asked.len());
+            self.ask_slices(id, part, asked);
+        }
+    }
+
+    /// A call that reads has ended, with so many slices on their way to it.
+    pub(super) fn reads_ended(&mut self, id: CallId, reads: &Reads, slices: usize) {
+        self.room.let_go(id, reads.gathered, slices);
     }
 
     fn go_on(&mut self, id: CallId, reads: Box<Reads>) {
@@ -85,6 +105,7 @@ impl Front {
             self.calls.get(id).expect("a call that reads is there").step = Step::Reads(reads);
             return;
         }
+        self.room.let_go(id, reads.gathered, 0);
         let outcomes = reads.jobs.into_iter().map(RangeJob::outcome);
         match reads.then {
             Then::Range(revision) => self.range_read(id, revision, outcomes),

@@ -281,7 +281,7 @@ fn a_compaction_of_everything_reads_each_page_about_once() {
     rig.propose((0..KEYS).map(|n| n * 7919 % KEYS));
     rig.apply_all();
     let revision = Revision(rig.revision);
-    let mut rig = rig.reopened_with(CACHE_BYTES / 16);
+    let mut rig = rig.reopened_with(CACHE_BYTES / 4);
     let pages = rig.file.len() / PAGE_BYTES;
     let mut compaction = Compaction::new(Revision::ZERO, revision);
     rig.compact(&mut compaction, |_| {});

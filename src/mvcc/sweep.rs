@@ -14,7 +14,7 @@
 use bytes::Bytes;
 
 use crate::base::Revision;
-use crate::base::limits::{COMPACT_MARKS_CACHE_PART, READ_AHEAD_PAGES};
+use crate::base::limits::{COMPACT_MARKS_CACHE_PART, COMPACT_SWEEP_CACHE_PART, COMPACT_SWEEP_PAGES, PAGE_BYTES};
 use crate::pages::Fault;
 
 use super::change::Change;
@@ -152,10 +152,12 @@ impl Mvcc {
 
     /// The pages that the walk comes to and that are not in memory, to be read side by side.
     pub(super) fn sweep_ahead(&self, sweep: &Sweep) -> Vec<Fault> {
+        let room = self.store().cache_bytes() / COMPACT_SWEEP_CACHE_PART / PAGE_BYTES;
+        let pages = room.clamp(1, COMPACT_SWEEP_PAGES);
         match &sweep.stage {
             Stage::Between(_) => Vec::new(),
-            Stage::Keys(below) => self.store().reader().ahead_down(KEYS, below.as_deref(), READ_AHEAD_PAGES),
-            Stage::Changes(place) => self.changes_ahead(&place.tree_key(), sweep.last, READ_AHEAD_PAGES),
+            Stage::Keys(below) => self.store().reader().ahead_down(KEYS, below.as_deref(), pages),
+            Stage::Changes(place) => self.changes_ahead(&place.tree_key(), sweep.last, pages),
         }
     }
 

@@ -40,6 +40,7 @@ impl Calls {
 
     /// Hands everything that came in to the front; the bell rings at the next event.
     pub fn deliver(&mut self, now: Instant, front: &mut Front) {
+        front.unsent(self.port.unsent());
         for (call, method, message) in self.internal.take_fresh() {
             front.open(now, call, method, CallOptions::default());
             front.message(now, call, message);

@@ -1,6 +1,6 @@
 //! Where the connections of an executor meet the pump: calls' events in one list, answers out to the sessions.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -102,6 +102,8 @@ struct State {
     pump: Option<Waker>,
     calls: Slab<Open>,
     opened: u64,
+    /// Bytes of answers to unary calls that the sockets have not taken.
+    unsent_answers: Rc<Cell<usize>>,
 }
 
 /// The meeting place of one executor; clones are handles to the same one.
@@ -190,6 +192,16 @@ impl Port {
     /// Calls that are neither finished nor cancelled.
     pub fn calls(&self) -> usize {
         self.0.borrow().calls.len()
+    }
+
+    /// Bytes of answers to unary calls that the sockets have not taken.
+    pub fn unsent(&self) -> usize {
+        self.0.borrow().unsent_answers.get()
+    }
+
+    /// Where these are counted.
+    pub(super) fn unsent_answers(&self) -> Rc<Cell<usize>> {
+        self.0.borrow().unsent_answers.clone()
     }
 
     /// Takes a call off the table; None when it has ended.

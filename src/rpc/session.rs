@@ -12,7 +12,7 @@ use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::headers;
-use super::payload::Payload;
+use super::payload::{Payload, Unsent};
 use super::port::{Mailbox, Outgoing, Port};
 use super::signal::{ReadyStreams, Signal, StreamSignal};
 use super::stream::{Life, Stream, Surroundings, overloaded, refuse};
@@ -66,7 +66,7 @@ struct Calls {
     ready: Arc<ReadyStreams>,
     port: Port,
     mailbox: Rc<Mailbox>,
-    unsent: Rc<Cell<usize>>,
+    unsent: Unsent,
     partial_bytes: usize,
     message_bytes_max: usize,
     /// Kept for their memory.
@@ -86,9 +86,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 streams: Slab::new(),
                 signals: Vec::new(),
                 ready: Arc::default(),
+                unsent: Unsent::new(port.unsent_answers()),
                 port,
                 mailbox,
-                unsent: Rc::default(),
                 partial_bytes: 0,
                 message_bytes_max,
                 woken: Vec::new(),
@@ -236,7 +236,7 @@ impl Calls {
             Ok(read) => read,
             Err(refusal) => return refuse(respond, &refusal),
         };
-        if self.unsent.get() > UNSENT_BYTES_PER_CONNECTION_MAX {
+        if self.unsent.bytes() > UNSENT_BYTES_PER_CONNECTION_MAX {
             return refuse(respond, &overloaded());
         }
         let slot = self.streams.vacant_key();
@@ -318,7 +318,7 @@ impl Calls {
 fn surroundings<'a>(
     port: &'a Port,
     mailbox: &'a Rc<Mailbox>,
-    unsent: &'a Rc<Cell<usize>>,
+    unsent: &'a Unsent,
     partial_bytes: &'a mut usize,
 ) -> Surroundings<'a> {
     Surroundings { port, mailbox, unsent, partial_bytes }

@@ -1,6 +1,5 @@
 //! One HTTP/2 stream: a request on its way in, and what is answered on its way out.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use http::StatusCode;
 
 use super::framing::Assembler;
 use super::headers::{self, Refusal};
-use super::payload::Payload;
+use super::payload::{Payload, Unsent};
 use super::port::{Incoming, Mailbox, Port};
 use super::signal::StreamSignal;
 use crate::base::limits::{PARTIAL_BYTES_PER_CONNECTION_MAX, STREAM_SEND_BUFFER_BYTES};
@@ -23,7 +22,7 @@ use crate::front::{CallId, CallOptions, Code, Kind, Method, Status};
 pub(super) struct Surroundings<'a> {
     pub port: &'a Port,
     pub mailbox: &'a Rc<Mailbox>,
-    pub unsent: &'a Rc<Cell<usize>>,
+    pub unsent: &'a Unsent,
     /// Bytes of partial messages on the connection.
     pub partial_bytes: &'a mut usize,
 }
@@ -131,7 +130,7 @@ impl Stream {
             }
             return self.finish(around, Status::OK);
         }
-        let payload = Payload::new(bytes, rest, around.unsent);
+        let payload = Payload::answer(bytes, rest, around.unsent);
         match self.begin().map(|send| send.send_data(payload, false)) {
             Ok(Ok(())) => self.end(&Status::OK),
             Ok(Err(_)) | Err(_) => Life::Ended,

@@ -340,6 +340,7 @@ impl Member {
             lease_ttl_min: config.min_lease_ttl_seconds(),
             election_timeout: config.election_timeout,
             progress_interval: config.watch_progress_notify_interval,
+            room: front::RoomSize::default(),
             seed: random()?,
         })
     }

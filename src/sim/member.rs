@@ -308,6 +308,7 @@ fn front_config(front: crate::base::FrontId, layout: &Layout, rng: &mut Prng) ->
         lease_ttl_min: 2,
         election_timeout: ELECTION_TIMEOUT,
         progress_interval: Duration::from_secs(5),
+        room: front::RoomSize::default(),
         seed: rng.u64(),
     }
 }

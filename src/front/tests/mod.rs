@@ -6,5 +6,6 @@ mod history_test;
 mod lease_test;
 mod model;
 mod requests;
+mod room_test;
 mod watch_test;
 mod world;

@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::base::{ClusterId, FrontId, Instant, MemberId, Prng};
 use crate::front::call::{CallId, CallOptions, Method, Status};
-use crate::front::{Config, Front, FrontEffect, frames};
+use crate::front::{Config, Front, FrontEffect, RoomSize, frames};
 use crate::proto::etcdserverpb as pb;
 use crate::reign::{Board, BoardSizes};
 use crate::shard::messages::{ToCore, ToFront};
@@ -75,6 +75,7 @@ pub fn config(shards: u16, cores: u16, seed: u64) -> Config {
         lease_ttl_min: 2,
         election_timeout: Duration::from_secs(1),
         progress_interval: Duration::from_secs(600),
+        room: RoomSize { gathered_max: 1 << 10, unsent_max: 1 << 20 },
         seed,
     }
 }
