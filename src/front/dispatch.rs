@@ -141,10 +141,8 @@ impl Front {
             (Step::KeepAlives(alives), answer) => self.keep_alive_answered(id, alives, answer),
             (Step::Order(kind), answer) => self.order_answered(id, kind, answer),
             (step, Answer::Refused(refusal)) => {
-                if let Step::Reads(reads) = step {
-                    let asked = self.calls.get(id).map_or(0, |call| call.asked.iter().count());
-                    self.reads_ended(id, &reads, asked + 1);
-                }
+                // What it has gathered is let go of.
+                call.step = step;
                 self.finish(id, errors::of_refusal(refusal));
             }
             (Step::Write(kind), answer) => self.write_answered(id, kind, answer),
@@ -195,7 +193,7 @@ impl Front {
         match call.step {
             Step::Watch => self.watch_end(id),
             Step::Parked(message) => self.parked_bytes -= message.len(),
-            Step::Reads(reads) => self.reads_ended(id, &reads, call.asked.iter().count()),
+            Step::Reads(reads) => self.room.let_go(id, reads.gathered()),
             _ => {}
         }
         true

@@ -57,13 +57,19 @@ pub enum Then {
     },
 }
 
+impl Reads {
+    /// Bytes of slices that came.
+    pub fn gathered(&self) -> usize {
+        self.gathered
+    }
+}
+
 impl Front {
     /// Runs `jobs` for a call, then `then`.
     pub(super) fn start_reads(&mut self, id: CallId, jobs: Vec<RangeJob>, then: Then) {
         let mut reads = Box::new(Reads { running: 0, gathered: 0, jobs, then });
         for part in 0..reads.jobs.len() {
             if let Some(asked) = reads.jobs[part].advance() {
-                self.room.ask(asked.len());
                 self.ask_slices(id, part as u32, asked);
                 reads.running += 1;
             }
@@ -90,14 +96,8 @@ impl Front {
     /// Reads that wait for room go on as far as there is some.
     pub(super) fn reads_go_on(&mut self) {
         while let Some((id, part, asked)) = self.room.next() {
-            self.room.ask(asked.len());
             self.ask_slices(id, part, asked);
         }
-    }
-
-    /// A call that reads has ended, with so many slices on their way to it.
-    pub(super) fn reads_ended(&mut self, id: CallId, reads: &Reads, slices: usize) {
-        self.room.let_go(id, reads.gathered, slices);
     }
 
     fn go_on(&mut self, id: CallId, reads: Box<Reads>) {
@@ -105,7 +105,7 @@ impl Front {
             self.calls.get(id).expect("a call that reads is there").step = Step::Reads(reads);
             return;
         }
-        self.room.let_go(id, reads.gathered, 0);
+        self.room.let_go(id, reads.gathered);
         let outcomes = reads.jobs.into_iter().map(RangeJob::outcome);
         match reads.then {
             Then::Range(revision) => self.range_read(id, revision, outcomes),

@@ -2,8 +2,8 @@
 //! bounded number of bytes for them.
 //!
 //! A range has its first slice as soon as it asks; small ones need no more. While there is room it has further ones, too. When there is
-//! none, ranges wait with what they have, and one goes on at a time, the one that began first: it comes to its end, and with it there is
-//! room again. Answers that no client takes are counted as well. If these alone are more than is to be held, nothing goes on, and new
+//! none, ranges wait with what they have, and one of them goes on alone to its end, the one that began first; with it there is room
+//! again, or the next one has its turn. Answers that no client takes are counted as well. If these alone are more than is to be held, nothing goes on, and new
 //! ranges are refused, until clients take them or go away.
 
 use std::collections::BTreeMap;
@@ -38,8 +38,8 @@ pub struct Room {
     gathered: usize,
     /// Bytes of answers that clients have not taken.
     unsent: usize,
-    /// Slices that are asked for and not here.
-    asked: usize,
+    /// The call that goes on though there is no room.
+    alone: Option<CallId>,
     /// What waits, oldest call first.
     waiting: BTreeMap<Part, Vec<Asked>>,
 }
@@ -47,7 +47,7 @@ pub struct Room {
 impl Room {
     /// Nothing held yet.
     pub fn new(size: RoomSize) -> Room {
-        Room { size, gathered: 0, unsent: 0, asked: 0, waiting: BTreeMap::new() }
+        Room { size, gathered: 0, unsent: 0, alone: None, waiting: BTreeMap::new() }
     }
 
     /// What the transport says is not taken.
@@ -71,27 +71,15 @@ impl Room {
         self.gathered
     }
 
-    /// Whether anything is held, asked for or waited for.
-    #[cfg(test)]
-    pub fn holds_anything(&self) -> bool {
-        self.gathered > 0 || self.asked > 0 || self.is_waited_for()
-    }
-
-    /// Slices are asked for.
-    pub fn ask(&mut self, slices: usize) {
-        self.asked += slices;
-    }
-
     /// A slice of so many bytes is here.
     pub fn gather(&mut self, bytes: usize) {
-        self.asked -= 1;
         self.gathered += bytes;
     }
 
-    /// A call is over that had gathered so much and had asked for so many slices that are not here.
-    pub fn let_go(&mut self, call: CallId, bytes: usize, slices: usize) {
+    /// A call has read all, or is over; it had gathered so much.
+    pub fn let_go(&mut self, call: CallId, bytes: usize) {
         self.gathered -= bytes;
-        self.asked -= slices;
+        self.alone.take_if(|alone| *alone == call);
         while let Some((&part, _)) = self.waiting.range((call, 0)..=(call, u32::MAX)).next() {
             self.waiting.remove(&part);
         }
@@ -104,12 +92,17 @@ impl Room {
 
     /// The next read that may go on, and what it asks for.
     pub fn next(&mut self) -> Option<(CallId, u32, Vec<Asked>)> {
-        let has_room = self.gathered + self.unsent < self.size.gathered_max;
-        if !has_room && (self.asked > 0 || self.is_full()) {
+        if self.gathered + self.unsent < self.size.gathered_max {
+            let ((call, part), wanted) = self.waiting.pop_first()?;
+            return Some((call, part, wanted));
+        }
+        if self.is_full() {
             return None;
         }
-        let ((call, part), wanted) = self.waiting.pop_first()?;
-        Some((call, part, wanted))
+        let &(oldest, _) = self.waiting.first_key_value()?.0;
+        let alone = *self.alone.get_or_insert(oldest);
+        let &part = self.waiting.range((alone, 0)..=(alone, u32::MAX)).next()?.0;
+        Some((part.0, part.1, self.waiting.remove(&part)?))
     }
 }
 
@@ -120,33 +113,31 @@ mod tests {
     const SIZE: RoomSize = RoomSize { gathered_max: 100, unsent_max: 200 };
 
     fn next(room: &mut Room) -> Option<u64> {
-        let next = room.next().map(|(call, ..)| call.0);
-        if next.is_some() {
-            room.ask(1);
-        }
-        next
+        room.next().map(|(call, ..)| call.0)
     }
 
     #[test]
-    fn without_room_the_oldest_goes_on_alone() {
+    fn without_room_the_oldest_goes_on_alone_to_its_end() {
         let mut room = Room::new(SIZE);
         for call in [3, 1, 2] {
-            room.ask(1);
             room.gather(40);
             room.wait(CallId(call), 0, Vec::new());
         }
-        assert_eq!((next(&mut room), next(&mut room)), (Some(1), None));
+        room.wait(CallId(1), 1, Vec::new());
+        assert_eq!((next(&mut room), next(&mut room), next(&mut room)), (Some(1), Some(1), None));
+        // An older one that comes to wait meanwhile has the next turn.
+        room.wait(CallId(0), 0, Vec::new());
+        assert_eq!(next(&mut room), None);
         room.gather(40);
         room.wait(CallId(1), 0, Vec::new());
         assert_eq!((next(&mut room), next(&mut room)), (Some(1), None));
-        room.gather(40);
-        room.let_go(CallId(1), 120, 0);
+        room.let_go(CallId(1), 80);
         room.set_unsent(120);
+        assert_eq!((next(&mut room), next(&mut room)), (Some(0), None));
+        room.let_go(CallId(0), 0);
         assert_eq!((next(&mut room), next(&mut room)), (Some(2), None));
-        room.let_go(CallId(2), 40, 1);
-        room.set_unsent(20);
-        assert_eq!(next(&mut room), Some(3));
-        assert!(!room.is_waited_for());
+        room.set_unsent(10);
+        assert_eq!((next(&mut room), room.is_waited_for()), (Some(3), false));
     }
 
     #[test]
@@ -157,7 +148,7 @@ mod tests {
         room.wait(CallId(2), 0, Vec::new());
         room.set_unsent(201);
         assert!(room.is_full() && next(&mut room).is_none());
-        room.let_go(CallId(1), 0, 0);
+        room.let_go(CallId(1), 0);
         room.set_unsent(200);
         assert_eq!((room.is_full(), next(&mut room)), (false, Some(2)));
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::base::Revision;
 use crate::base::limits::{COMPACT_MARKS_CACHE_PART, COMPACT_SWEEP_CACHE_PART, COMPACT_SWEEP_PAGES, PAGE_BYTES};
-use crate::pages::Fault;
+use crate::pages::{Cursor, Fault};
 
 use super::change::Change;
 use super::compact::Compacted;
@@ -240,7 +240,7 @@ impl Mvcc {
     fn is_gone<'a>(
         &'a self,
         sweep: &Sweep,
-        cursor: &mut crate::pages::Cursor<'a>,
+        cursor: &mut Cursor<'a>,
         before: Revision,
         change: Change,
         key: &[u8],
@@ -275,9 +275,8 @@ mod tests {
         let change = Change { revision: Revision(revision), operation: 0 };
         let fields =
             PutFields { create_revision: Revision(STRIDE * (key + 1)), version, lease: LeaseId::NONE, value: b"value" };
-        let applying = mvcc.begin(change.revision);
+        mvcc.begin(change.revision);
         mvcc.put(&key.to_be_bytes(), change, &fields).expect("a new store has all its pages");
-        drop(applying);
     }
 
     fn changes(mvcc: &Mvcc) -> Vec<u64> {
