@@ -3,8 +3,8 @@
 //!
 //! A range has its first slice as soon as it asks; small ones need no more. While there is room it has further ones, too. When there is
 //! none, ranges wait with what they have, and one of them goes on alone to its end, the one that began first; with it there is room
-//! again, or the next one has its turn. Answers that no client takes are counted as well. If these alone are more than is to be held, nothing goes on, and new
-//! ranges are refused, until clients take them or go away.
+//! again, or the next one has its turn. Answers that no client takes are counted as well. If these alone are more than is to be held,
+//! nothing goes on, and new ranges are refused, until clients take them or go away.
 
 use std::collections::BTreeMap;
 

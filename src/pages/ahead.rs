@@ -16,20 +16,20 @@ impl Reader<'_> {
     /// The pages on the way from `from` up to `to` that are not in memory, as far as the branches above them are: at most `pages`, and
     /// none behind `entries` entries.
     pub fn ahead(&self, tree: Tree, from: &[u8], to: Option<&[u8]>, pages: usize, entries: u64) -> Vec<Fault> {
-        let root = &self.roots[tree.slot()];
-        let mut ahead = Ahead { is_down: false, to, pages_left: pages, entries_left: entries, wanted: Vec::new() };
-        if !root.is_empty() && pages > 0 {
-            self.look(root.at, root.level, Some(from), &mut ahead);
-        }
-        ahead.wanted
+        let ahead = Ahead { is_down: false, to, pages_left: pages, entries_left: entries, wanted: Vec::new() };
+        self.look_from_root(tree, Some(from), ahead)
     }
 
     /// The pages on the way down from `from` (None: from the last entry) that are not in memory, as far as the branches above them are:
     /// at most `pages`.
     pub fn ahead_down(&self, tree: Tree, from: Option<&[u8]>, pages: usize) -> Vec<Fault> {
+        let ahead = Ahead { is_down: true, to: None, pages_left: pages, entries_left: u64::MAX, wanted: Vec::new() };
+        self.look_from_root(tree, from, ahead)
+    }
+
+    fn look_from_root(&self, tree: Tree, from: Option<&[u8]>, mut ahead: Ahead<'_>) -> Vec<Fault> {
         let root = &self.roots[tree.slot()];
-        let mut ahead = Ahead { is_down: true, to: None, pages_left: pages, entries_left: u64::MAX, wanted: Vec::new() };
-        if !root.is_empty() && pages > 0 {
+        if !root.is_empty() && ahead.pages_left > 0 {
             self.look(root.at, root.level, from, &mut ahead);
         }
         ahead.wanted

@@ -61,13 +61,21 @@ impl<'a> Cursor<'a> {
 
     /// Goes to the first entry whose key is not below `key`.
     pub fn seek(&mut self, key: &[u8]) -> Result<(), Fault> {
+        match self.path_to(key)? {
+            Some(path) => self.settle_forward(path),
+            None => Ok(()),
+        }
+    }
+
+    /// Where `key` is or would be; None in an empty tree, where the cursor is at no entry.
+    fn path_to(&mut self, key: &[u8]) -> Result<Option<Path>, Fault> {
         if self.root.is_empty() {
             self.item = None;
-            return Ok(());
+            return Ok(None);
         }
         let mut path = Path::new();
         self.store.descend(&self.root, key, &mut path)?;
-        self.settle_forward(path)
+        Ok(Some(path))
     }
 
     /// Goes to the last entry of the tree.
@@ -110,13 +118,10 @@ impl<'a> Cursor<'a> {
 
     /// Goes to the last entry whose key is below `key`.
     pub fn seek_before(&mut self, key: &[u8]) -> Result<(), Fault> {
-        if self.root.is_empty() {
-            self.item = None;
-            return Ok(());
+        match self.path_to(key)? {
+            Some(path) => self.settle_backward(path),
+            None => Ok(()),
         }
-        let mut path = Path::new();
-        self.store.descend(&self.root, key, &mut path)?;
-        self.settle_backward(path)
     }
 
     /// From a slot, goes to the entry before it.

@@ -2,8 +2,8 @@
 //!
 //! h2 reads 8 KiB at a time and flushes after every frame of some size. Between it and the socket, a wire receives up to
 //! [`WIRE_BUFFER_BYTES`] at once and gathers what is sent until its session says so. A turn receives and sends a bounded number of bytes,
-//! so that a socket which always has more, or takes all that there is, leaves the others their turn. The buffers belong to the executor: a connection that
-//! is idle holds none.
+//! so that a socket which always has more, or takes all that there is, leaves the others their turn. The buffers belong to the executor:
+//! a connection that is idle holds none.
 
 use std::cell::RefCell;
 use std::io;
