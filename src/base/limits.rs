@@ -2,8 +2,8 @@
 
 /// What O_DIRECT reads and writes in, and the unit of the WAL.
 pub const BLOCK_BYTES: usize = 4096;
-/// A page of the page store.
-pub const PAGE_BYTES: usize = 4096;
+/// A page of the page store. Seven values of 1 KiB fit one, in 4 KiB would be three.
+pub const PAGE_BYTES: usize = 8192;
 /// The most shards a cluster may have (group 0 comes on top).
 pub const SHARDS_MAX: usize = 64;
 /// The most shards chosen when --shards is not given.
@@ -49,7 +49,7 @@ pub const TREE_KEY_BYTES_MAX: usize = 4 << 20;
 pub const TREE_VALUE_BYTES_MAX: usize = 512 << 20;
 /// The longest note that a checkpoint stores for its caller.
 pub const CHECKPOINT_NOTE_BYTES_MAX: usize = 3 << 10;
-/// The most pages of one page file (2 TB): what the directories of one meta page can name.
+/// The most pages of one page file (4 TB): what the directories of one meta page can name.
 pub const FILE_PAGES_MAX: u32 = 512_000_000;
 /// The most buffers that a page store keeps for reuse.
 pub const SPARE_PAGES_MAX: usize = 256;

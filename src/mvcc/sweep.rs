@@ -264,10 +264,11 @@ mod tests {
     use super::super::{Budget, Compaction, PutFields};
     use super::*;
     use crate::base::LeaseId;
-    use crate::base::limits::PAGE_BYTES;
     use crate::pages::{Options, Store};
 
     const KEYS_PUT: u64 = 50;
+    /// Room for the marks of 2,048 revisions.
+    const CACHE_BYTES: usize = 4 << 10;
     /// More revisions than a round has marks for.
     const STRIDE: u64 = 700;
 
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn revisions_that_lie_far_apart_are_swept_in_rounds() {
-        let mut mvcc = Mvcc::new(Store::create(Options::with_cache(PAGE_BYTES)), Revision::ZERO);
+        let mut mvcc = Mvcc::new(Store::create(Options::with_cache(CACHE_BYTES)), Revision::ZERO);
         // Every third key is never put again, every other one is.
         let twice: Vec<u64> = (0..KEYS_PUT).filter(|key| key % 3 != 0).collect();
         (0..KEYS_PUT).for_each(|key| put(&mut mvcc, key, STRIDE * (key + 1), 1));
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_sweep_that_was_broken_off_is_made_again() {
-        let mut mvcc = Mvcc::new(Store::create(Options::with_cache(PAGE_BYTES)), Revision::ZERO);
+        let mut mvcc = Mvcc::new(Store::create(Options::with_cache(CACHE_BYTES)), Revision::ZERO);
         (0..KEYS_PUT).for_each(|key| put(&mut mvcc, key, key + 1, 1));
         (0..KEYS_PUT).for_each(|key| put(&mut mvcc, key, KEYS_PUT + key + 1, 2));
         let floor = Revision(2 * KEYS_PUT);

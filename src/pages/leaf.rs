@@ -17,8 +17,8 @@ pub(super) const KEY_INLINE_BYTES_MAX: usize = 640;
 pub(super) const KEY_PREFIX_BYTES: usize = 128;
 /// What a cell holds at least of a value that does not stand in it.
 pub const VALUE_HEAD_BYTES: usize = 48;
-/// The longest cell: three always fit a page, so that every page can be split in two.
-pub(super) const CELL_BYTES_MAX: usize = ROOM_BYTES / 3 - SLOT_BYTES;
+/// The longest cell: two always fit a page, so that a full page and one cell more always fit two.
+pub(super) const CELL_BYTES_MAX: usize = ROOM_BYTES / 2 - SLOT_BYTES;
 pub(super) const FIXED_BYTES: usize = 4;
 pub(super) const RUN_BYTES: usize = 12;
 const KEY_MASK: usize = 0x07FF;

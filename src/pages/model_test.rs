@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::test_disk::TestDisk;
 use super::*;
+use crate::base::limits::PAGE_BYTES;
 use crate::base::{AlignedBuffer, Prng};
 
 const TREES: [Tree; 2] = [Tree(0), Tree(5)];
@@ -65,7 +66,7 @@ pub struct History {
 impl History {
     pub fn new(seed: u64, crashes: bool, mutant: Option<Mutant>) -> History {
         let mut rng = Prng::new(seed);
-        let cache_bytes = [0, 3 * 4096, 20 * 4096, 1 << 20][rng.below(4) as usize];
+        let cache_bytes = [0, 3 * PAGE_BYTES, 20 * PAGE_BYTES, 1 << 20][rng.below(4) as usize];
         let options = Options { cache_bytes, mutant };
         let key_kind = rng.below(5);
         let removes_of_10 = [2, 4, 6][rng.below(3) as usize];
@@ -157,8 +158,8 @@ impl History {
         let bytes = match rng.below(100) {
             0..40 => rng.below(60),
             40..80 => rng.below(400),
-            80..95 => rng.below(1500),
-            95..99 => rng.below(9000),
+            80..95 => rng.below(PAGE_BYTES as u64 * 5 / 8),
+            95..99 => rng.below(PAGE_BYTES as u64 * 9 / 4),
             _ => rng.below(100_000),
         };
         let weight = if rng.chance(9, 10) { rng.below(4) as u32 } else { rng.u64() as u32 };

@@ -284,6 +284,13 @@ fn note_insertion(page: &mut Page, slot: usize) {
     put_u16(page, LAST_AT, slot);
 }
 
+/// The page's only cell is the last of so many insertions in a row, the others being in the page before.
+pub(super) fn go_on_with_row(page: &mut Page, streak: u8) {
+    assert!(cells(page) == 1, "a page begins with one cell");
+    page[STREAK_AT] = streak;
+    put_u16(page, LAST_AT, 0);
+}
+
 /// Takes all cells out.
 pub(super) fn clear(page: &mut Page) {
     put_u16(page, CELLS_AT, 0);

@@ -71,7 +71,7 @@ impl<'a> Crowd<'a> {
             }
             left += bytes;
         }
-        unreachable!("cells are at most a third of a page")
+        unreachable!("cells are at most half of a page")
     }
 
     /// Of the two places around the middle, the more even one.
@@ -369,7 +369,9 @@ impl Store {
             }
         }
         page::finish(right);
-        if left_cells == slot && slot + 1 == crowd.len() {
+        if !replaces && left_cells == slot && slot + 1 == crowd.len() {
+            // Only the new cell went: the next ones in a row go behind it.
+            page::go_on_with_row(right, page::streak(&old));
             return right_frame;
         }
         let left = self.cache.page_mut(frame);

@@ -209,7 +209,7 @@ fn the_mutant_pinned_page_reused_is_caught() {
 
 #[test]
 fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
-    let mut store = filled(3_000, &[1; 50]);
+    let mut store = filled(3_000, &[1; PAGE_BYTES / 80]);
     let mut disk = TestDisk::default();
     disk.checkpoint(&mut store, b"");
     store.options.cache_bytes = 0;
@@ -425,8 +425,8 @@ fn a_pass_of_defragmentation_shortens_the_file() {
 
 #[test]
 fn pages_describe_themselves() {
-    let mut store = filled(200, &[3; 30]);
-    store.put(TREE, b"long", &[&[5; 20_000]], 1).expect("cached");
+    let mut store = filled(400, &[3; 30]);
+    store.put(TREE, b"long", &[&[5; 40_000]], 1).expect("cached");
     let mut disk = TestDisk::default();
     disk.checkpoint(&mut store, b"note");
     let pages = disk.bytes.len() / PAGE_BYTES;
@@ -436,10 +436,10 @@ fn pages_describe_themselves() {
     let PageDescription::Meta(MetaDescription::Sound { generation: 1, note, trees, .. }) = &described[1] else {
         panic!("{:?}", described[1]);
     };
-    assert_eq!((&note[..], trees[0].3.entries), (&b"note"[..], 201));
+    assert_eq!((&note[..], trees[0].3.entries), (&b"note"[..], 401));
     let leaves = described.iter().filter(|page| matches!(page, PageDescription::Tree(tree) if tree.level == 0 && tree.sound));
     assert!(leaves.count() >= 3);
-    assert!(described.iter().any(|page| matches!(page, PageDescription::Overflow { bytes: 20_000, pages: 5, .. })));
+    assert!(described.iter().any(|page| matches!(page, PageDescription::Overflow { bytes: 40_000, pages: 5, .. })));
     assert!(described.iter().any(|page| matches!(page, PageDescription::Bitmap { sound: true, .. })));
 }
 
@@ -473,9 +473,53 @@ fn a_walk_and_a_description_survive_any_contents_under_a_right_checksum() {
 }
 
 #[test]
+fn the_largest_cells_find_room_in_any_order() {
+    // A short value, and the longest ones that still stand in their leaf, in every order.
+    let longest = leaf::CELL_BYTES_MAX - leaf::FIXED_BYTES - size_of::<u32>() - key(0).len();
+    let sizes = [300, longest, longest - 100, longest, 2 * PAGE_BYTES / 5];
+    for order in 0..5u32.pow(5) {
+        let mut store = Store::create(Options::with_cache(BIG_CACHE));
+        let mut expected = std::collections::BTreeMap::new();
+        for (nth, &bytes) in sizes.iter().enumerate() {
+            let number = order / 5u32.pow(nth as u32) % 5;
+            store.put(TREE, &key(number), &[&vec![nth as u8; bytes]], 1).expect("cached");
+            expected.insert(number, (nth as u8, bytes));
+        }
+        assert_eq!(store.len(TREE).entries, expected.len() as u64);
+        for (number, (nth, bytes)) in expected {
+            let entry = store.get(TREE, &key(number)).expect("cached").expect("it was put");
+            assert!(entry.value == vec![nth; bytes], "key {number} of order {order}");
+        }
+    }
+    let mut disk = TestDisk::default();
+    let mut store = Store::create(Options::with_cache(BIG_CACHE));
+    (0..100).for_each(|number| store.put(TREE, &key(number), &[&vec![1; longest]], 1).expect("cached"));
+    disk.checkpoint(&mut store, b"");
+    disk.check_sound();
+    assert!(store.used_bytes() < 60 * PAGE_BYTES as u64, "two of the longest fit a page");
+}
+
+#[test]
+fn the_last_cell_of_a_page_may_outgrow_it() {
+    let third = page::ROOM_BYTES / 3 - page::SLOT_BYTES - leaf::FIXED_BYTES - key(0).len();
+    let mut store = filled(2, &vec![1; third]);
+    for (bytes, levels) in [(third - 60, 0), (third + 60, 1)] {
+        store.put(TREE, &key(2), &[&vec![2; bytes]], 0).expect("cached");
+        assert_eq!(store.roots[TREE.slot()].level, levels);
+        let mut cursor = store.cursor(TREE);
+        cursor.seek(b"").expect("cached");
+        for (number, value) in [(0, vec![1; third]), (1, vec![1; third]), (2, vec![2; bytes])] {
+            assert_eq!(cursor.entry().map(|(key, value, _)| (key, value)), Some((&key(number)[..], &value[..])));
+            cursor.next().expect("cached");
+        }
+        assert_eq!(cursor.entry(), None);
+    }
+}
+
+#[test]
 fn what_a_walk_will_come_to_is_known_ahead() {
     let mut disk = TestDisk::default();
-    let mut store = filled(20_000, &[7; 300]);
+    let mut store = filled(20_000, &[7; PAGE_BYTES / 14]);
     disk.checkpoint(&mut store, b"");
     let (from, to) = (key(5_000), key(9_000));
     for (entries, pages) in [(u64::MAX, 64), (u64::MAX, 3), (500, 64)] {
@@ -508,7 +552,7 @@ fn what_a_walk_will_come_to_is_known_ahead() {
 #[test]
 fn what_a_walk_down_will_come_to_is_known_ahead() {
     let mut disk = TestDisk::default();
-    let mut store = filled(20_000, &[7; 300]);
+    let mut store = filled(20_000, &[7; PAGE_BYTES / 14]);
     disk.checkpoint(&mut store, b"");
     for from in [None, Some(key(9_000))] {
         let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  DATA-DIR/etcring/LOCK             held (flock) while a process uses the directory
-//!                   FORMAT           two lines: "etcring 1", then "new", or "started" and the last run that served (decimal)
+//!                   FORMAT           two lines: "etcring 3", then "new", or "started" and the last run that served (decimal)
 //!                   BLOCK            4 KiB written through O_DIRECT at each start: the probe's
 //!                   group-NNN.pages  the page store of group NNN (decimal)
 //!                   wal/             or WAL-DIR, which then has LOCK and BLOCK of its own
@@ -26,7 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The version of everything in the directory; another one is refused.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const OWN_DIR: &str = "etcring";
 const WAL_DIR: &str = "wal";
@@ -523,12 +523,12 @@ mod tests {
     #[test]
     fn other_formats_are_refused() {
         for text in [
-            "etcring 1\nstarted 1\n",
+            "etcring 2\nstarted 1\n",
             "",
-            "etcring 2\n",
-            "etcring 2\nstarted 1\nx\n",
-            "etcring 2\nstarted x\n",
-            "etcring 20\nnew\n",
+            "etcring 3\n",
+            "etcring 3\nstarted 1\nx\n",
+            "etcring 3\nstarted x\n",
+            "etcring 30\nnew\n",
         ] {
             let dir = TestDir::new("datadir");
             fs::create_dir(dir.path().join("etcring")).unwrap();

@@ -118,7 +118,7 @@ impl Rig {
         while self.step() {}
     }
 
-    /// How many pages of 4 KiB the keys take, about.
+    /// How many pages the keys take, about.
     fn pages(&self) -> u64 {
         self.disk.used().1 / PAGE_BYTES as u64
     }
@@ -130,7 +130,11 @@ fn key_of(key: usize) -> Bytes {
 
 /// Puts of neighbouring keys.
 fn puts(first: usize) -> pb::TxnRequest {
-    let put = |key: usize| pb::PutRequest { key: key_of(key), value: Bytes::from_static(&[7; 40]), ..Default::default() };
+    let put = |key: usize| pb::PutRequest {
+        key: key_of(key),
+        value: Bytes::from_static(&[7; PAGE_BYTES / 100]),
+        ..Default::default()
+    };
     let op = |key| pb::RequestOp { request: Some(Request::RequestPut(put(key))) };
     pb::TxnRequest { success: (first..first + OPERATIONS).map(op).collect(), ..Default::default() }
 }
