@@ -57,7 +57,7 @@ read_arguments() {
     if [ -n "$quick" ]; then
         seconds=3 warm_up=1 idle=5 keys=100000 range_keys=20000 grown_keys=200000 larger_keys=100000 disturbance=5
     else
-        seconds=10 warm_up=2 idle=20 keys=1000000 range_keys=100000 grown_keys=10000000 larger_keys=8000000 disturbance=15
+        seconds=10 warm_up=2 idle=20 keys=1000000 range_keys=100000 grown_keys=10000000 larger_keys=8388608 disturbance=15
     fi
 }
 
@@ -248,8 +248,7 @@ load_larger() {
     stop
     start "$column" "${LARGER[@]}"
     note larger-restart seconds "$start_seconds"
-    # What the quota has room for beside the first versions: three keys of 1 KiB lie on a page of 4 KiB.
-    measure larger-overwrite put "${HEAVY[@]}" "${keys[@]}" --keys sequential "${total[@]}" --total "$((larger_keys * 3 / 4))"
+    measure larger-overwrite put "${HEAVY[@]}" "${keys[@]}" --keys sequential "${total[@]}"
     measure larger-compact compact --total 1 --warm-up 0s --duration 2h
 }
 

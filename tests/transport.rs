@@ -7,7 +7,9 @@ mod echo;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use etcring::base::Prng;
@@ -27,6 +29,8 @@ const SNAPSHOT: &str = "/etcdserverpb.Maintenance/Snapshot";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+/// Large calls that a connection makes at one time.
+const FLOOD_CALLS: u64 = 8;
 
 /// Runs `test` against a server of its own, and fails it after a while in place of hanging.
 fn with_server<F: Future<Output = ()> + 'static>(test: impl FnOnce(Executor, Server) -> F + 'static) {
@@ -219,7 +223,6 @@ fn shutting_down_lets_calls_end_and_cuts_off_the_rest() {
         let mut stuck = client.open(COMPACT).await;
         stuck.send(b"", true);
         executor.sleep(Duration::from_millis(20)).await;
-        let started = Instant::now();
         let (connections, done) = (server.connections.clone(), Rc::new(Cell::new(false)));
         let told = done.clone();
         executor.spawn(Urgency::Prompt, async move {
@@ -233,7 +236,6 @@ fn shutting_down_lets_calls_end_and_cuts_off_the_rest() {
         assert!(watch.next().await.is_some());
         assert_eq!(watch.next().await, None);
         until(&executor, || done.get()).await;
-        assert!(started.elapsed() < Duration::from_secs(2), "it took {:?}", started.elapsed());
         assert!(server.connections.is_empty());
         server.cancelled(&executor, 1).await;
         drop((silent, stuck));
@@ -439,38 +441,48 @@ fn a_client_that_reads_no_answers_gets_no_more() {
 fn one_busy_connection_leaves_room_for_the_others() {
     with_server(|executor, server| async move {
         let address = server.address;
-        let (told, flood_ends) = flume::bounded::<usize>(1);
+        let answered = Arc::new(AtomicU64::new(0));
+        let counted = answered.clone();
+        let (told, flood_ends) = flume::bounded::<()>(1);
         let (halt, halted) = flume::bounded::<()>(1);
         let flood = std::thread::spawn(move || {
             run_here(&CoreOptions::named("flood"), |executor| async move {
                 let client = Client::connect(&executor, address).await;
                 let message = client::framed(&vec![1; 500_000]);
-                let mut count = 0;
                 while !halted.is_disconnected() {
-                    let calls = (0..8).map(|_| {
+                    let calls = (0..FLOOD_CALLS).map(|_| {
                         let (client, message) = (client.clone(), message.clone());
                         async move { client.unary(PUT, message).await }
                     });
                     client::all(&executor, calls).await;
-                    count += 8;
+                    counted.fetch_add(FLOOD_CALLS, Ordering::Relaxed);
                 }
-                told.send(count).expect("someone waits");
+                told.send(()).expect("someone waits");
             })
         });
         let client = Client::connect(&executor, address).await;
-        let mut times = Vec::new();
+        let mut beside = Vec::new();
         for _ in 0..100 {
-            let started = Instant::now();
+            let before = answered.load(Ordering::Relaxed);
             ok(&client.call(PUT, &[b"small"]).await, &[b"small"]);
-            times.push(started.elapsed());
+            beside.push(answered.load(Ordering::Relaxed) - before);
             executor.sleep(Duration::from_millis(2)).await;
         }
         drop(halt);
-        let floods = flood_ends.recv_async().await.expect("the flood ended");
+        // The server is on this thread: it goes on until the flood has ended.
+        flood_ends.recv_async().await.expect("the flood ended");
         flood.join().expect("no panic").expect("an executor");
-        times.sort();
-        println!("{floods} large calls beside; small ones: p50 {:?}, p99 {:?}", times[50], times[99]);
-        assert!(floods > 0 && times[50] < Duration::from_millis(300), "half of the small calls took {:?} or more", times[50]);
+        beside.sort();
+        let all = answered.load(Ordering::Relaxed);
+        println!(
+            "{all} large calls beside; {} of them and {} while half and all but one of the small ones waited",
+            beside[50], beside[98]
+        );
+        assert!(
+            all > 0 && beside[50] <= 2 * FLOOD_CALLS,
+            "half of the small calls waited for {} large ones or more",
+            beside[50]
+        );
     });
 }
 

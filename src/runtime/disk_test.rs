@@ -84,7 +84,7 @@ fn directories_list_what_is_in_them() {
     });
 }
 
-/// Prints what a durable write costs either way; the bound only catches the broken probe (4 ms a write, reads that fail).
+/// Prints what a durable write costs either way. With the broken probe the read fails.
 #[test]
 fn a_durable_write_takes_one_trip_to_the_disk() {
     let scratch = Scratch::new("durable");
@@ -111,7 +111,6 @@ fn a_durable_write_takes_one_trip_to_the_disk() {
             assert!(file.read_at(399 * 4096, 4096).await.expect("read").iter().all(|byte| *byte == 7));
             times.sort();
             println!("4 KiB, {name}: p50 {:?}, p99 {:?}", times[200], times[396]);
-            assert!(times[200].as_millis() < 500, "a durable write took {:?}", times[200]);
         }
     });
 }

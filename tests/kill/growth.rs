@@ -25,8 +25,6 @@ const CLIENTS: usize = 128;
 const SEGMENTS_MAX: usize = 4;
 /// How often segments are counted.
 const LOOK: Duration = Duration::from_millis(20);
-/// What a start may take on a machine with much else to do.
-const START_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The segments of the core that has most, of any run.
 fn segments(data_dir: &Path) -> usize {
@@ -65,7 +63,7 @@ async fn overwrite(port: u16, overwrites: u64, value_bytes: u64) {
 }
 
 #[test]
-fn overwrites_leave_few_segments_and_a_quick_start() {
+fn overwrites_leave_few_segments() {
     let overwrites = number("ETCRING_OVERWRITES").unwrap_or(OVERWRITES_DEFAULT);
     let value_bytes = number("ETCRING_VALUE_BYTES").unwrap_or(VALUE_BYTES_DEFAULT);
     let dir = TestDir::new("growth");
@@ -95,7 +93,6 @@ fn overwrites_leave_few_segments_and_a_quick_start() {
         member.ready_after
     );
     assert!(left <= SEGMENTS_MAX, "{left} segments are left");
-    assert!(member.ready_after < START_TIME_MAX, "a start took {:?}", member.ready_after);
     block_on(async {
         let client = Client::connect(member.port).await.expect("a member that serves");
         let now = client.revision().await;

@@ -10,9 +10,6 @@ use std::time::Duration;
 use crate::support::process::{Member, PATIENCE, Spec, TestDir, binary, free_port};
 use crate::{says, serves};
 
-/// What a start may take on a machine with much else to do; alone it takes a small part of a second.
-const START_TIME_MAX: Duration = Duration::from_secs(10);
-const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 const CYCLES: u32 = 9;
 
 #[test]
@@ -21,7 +18,6 @@ fn a_fresh_directory_is_ready_at_once() {
         let dir = TestDir::new("fresh");
         let mut member = Spec::new(dir.path()).with(&["--shards", shards, "--cpus", cpus]).start();
         println!("{shards} shards on {cpus} CPUs: ready after {:?}", member.ready_after);
-        assert!(member.ready_after < START_TIME_MAX, "ready after {:?}", member.ready_after);
         serves(&member);
         member.stop();
     }
@@ -39,7 +35,6 @@ fn start_and_stop_many_times() {
         slowest_stop = slowest_stop.max(member.stop());
     }
     println!("{CYCLES} cycles: slowest start {slowest_start:?}, slowest stop {slowest_stop:?}");
-    assert!(slowest_stop < STOP_TIME_MAX, "a stop took {slowest_stop:?}");
 }
 
 #[test]
