@@ -53,10 +53,14 @@ pub const CHECKPOINT_NOTE_BYTES_MAX: usize = 3 << 10;
 pub const FILE_PAGES_MAX: u32 = 512_000_000;
 /// The most buffers that a page store keeps for reuse.
 pub const SPARE_PAGES_MAX: usize = 256;
-/// How often cold pages are trimmed: those not used for [`TRIMS_UNTIL_COLD`] such intervals may take half of the cache only.
+/// How often cold pages are trimmed: they may take half of the cache only.
 pub const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-/// After so many trims without being used a page is cold.
-pub const TRIMS_UNTIL_COLD: usize = 4;
+/// After so many trims without being used a page is cold,
+pub const TRIMS_UNTIL_COLD: u32 = 4;
+/// and after so many one that was once used again after a pause of a trim or more.
+pub const TRIMS_UNTIL_LEFT: u32 = 60;
+/// Of the machine's memory, the part (one in so many) that pages in use may take when --cache-bytes does not say.
+pub const HOT_MEMORY_PART: u64 = 8;
 /// The most frames that one trim looks at.
 pub const TRIM_FRAMES_MAX: usize = 1 << 16;
 /// The most frames that one call of evict looks at.

@@ -164,7 +164,12 @@ pub static FLAGS: &[Flag] = &[
     own("shards", Kind::Uint, "0", "Shards of a new cluster (0: one per shard core, 16 at most). Fixed once there is data."),
     own("front-cores", Kind::Text, "auto", "Cores that serve connections only (0: the shard cores do it as well)."),
     own("cpus", Kind::Text, "auto", "A number of CPUs to lay out for, or a list (2-5,8) to pin the cores to."),
-    own("cache-bytes", Kind::Bytes, "0", "Memory for pages of the store, all shards together, such as 1GiB (0: 256 MiB)."),
+    own(
+        "cache-bytes",
+        Kind::Bytes,
+        "0",
+        "Memory for pages of the store, all shards together, such as 1GiB (0: what is in use, up to an eighth of the machine's).",
+    ),
     accepted("auth-token-ttl", Kind::Uint, "300"),
     accepted("backend-batch-interval", Kind::Duration, "0s"),
     accepted("backend-batch-limit", Kind::Int, "0"),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::page::{self, Page};
 use super::{PageId, PageRef};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX};
+use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX, TRIMS_UNTIL_COLD, TRIMS_UNTIL_LEFT};
 
 /// An index into the frames.
 pub(super) type FrameIndex = u32;
@@ -49,6 +49,10 @@ struct Frame {
     used: Cell<bool>,
     /// At which tick it was used last.
     used_at: Cell<Tick>,
+    /// After how many trims it was used last.
+    used_in: Cell<u32>,
+    /// It was once used again after a pause.
+    returned: Cell<bool>,
 }
 
 pub(super) struct Cache {
@@ -63,6 +67,8 @@ pub(super) struct Cache {
     /// Where the next trim goes on.
     trim_hand: usize,
     tick: Tick,
+    /// How often cold pages were trimmed.
+    trims: u32,
     cached_bytes: usize,
     dirty_bytes: usize,
     /// The bytes of frames that the checkpoint under way took.
@@ -80,6 +86,7 @@ impl Cache {
             hand: 0,
             trim_hand: 0,
             tick: Tick::default(),
+            trims: 0,
             cached_bytes: 0,
             dirty_bytes: 0,
             writing_bytes: 0,
@@ -114,6 +121,9 @@ impl Cache {
         let used = &self.frames[frame as usize];
         used.used.set(true);
         used.used_at.set(self.tick);
+        if used.used_in.replace(self.trims) + 1 < self.trims {
+            used.returned.set(true);
+        }
         Some(frame)
     }
 
@@ -183,8 +193,17 @@ impl Cache {
     pub fn add(&mut self, id: PageId, buffer: AlignedBuffer, epoch: u64) -> FrameIndex {
         let pages = (buffer.len() / PAGE_BYTES) as u32;
         self.cached_bytes += buffer.len();
-        let (used, used_at) = (Cell::new(true), Cell::new(self.tick));
-        let frame = Frame { buffer: Buffer::Owned(buffer), page: id, pages, epoch, dirty_at: NONE, used, used_at };
+        let frame = Frame {
+            buffer: Buffer::Owned(buffer),
+            page: id,
+            pages,
+            epoch,
+            dirty_at: NONE,
+            used: Cell::new(true),
+            used_at: Cell::new(self.tick),
+            used_in: Cell::new(self.trims),
+            returned: Cell::new(false),
+        };
         let index = match self.vacant.pop() {
             Some(index) => {
                 self.frames[index as usize] = frame;
@@ -334,16 +353,19 @@ impl Cache {
         progress && self.cached_bytes > bytes_max
     }
 
-    /// Drops clean leaves and runs that were not used at `cold` or since until `bytes_max` are cached, looking at a bounded number of
-    /// frames.
-    pub fn trim(&mut self, bytes_max: usize, epochs: Epochs, cold: Tick) {
+    /// Drops cold leaves and runs that are clean until `bytes_max` are cached, looking at a bounded number of frames. What was used at
+    /// `kept` or since stays.
+    pub fn trim(&mut self, bytes_max: usize, epochs: Epochs, kept: Option<Tick>) {
+        self.trims += 1;
         for _ in 0..TRIM_FRAMES_MAX.min(self.frames.len()) {
             if self.cached_bytes <= bytes_max {
                 return;
             }
             self.trim_hand = if self.trim_hand + 1 < self.frames.len() { self.trim_hand + 1 } else { 0 };
             let frame = &self.frames[self.trim_hand];
-            let stays = frame.used_at.get() >= cold || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant);
+            let until_cold = if frame.returned.get() { TRIMS_UNTIL_LEFT } else { TRIMS_UNTIL_COLD };
+            let is_cold = self.trims - frame.used_in.get() > until_cold && kept.is_none_or(|kept| frame.used_at.get() < kept);
+            let stays = !is_cold || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant);
             if !stays && page::level(self.bytes(self.trim_hand as u32)) == 0 {
                 self.vacate(self.trim_hand as u32);
             }

@@ -67,7 +67,7 @@ impl History {
     pub fn new(seed: u64, crashes: bool, mutant: Option<Mutant>) -> History {
         let mut rng = Prng::new(seed);
         let cache_bytes = [0, 3 * PAGE_BYTES, 20 * PAGE_BYTES, 1 << 20][rng.below(4) as usize];
-        let options = Options { cache_bytes, mutant };
+        let options = Options { mutant, ..Options::with_cache(cache_bytes) };
         let key_kind = rng.below(5);
         let removes_of_10 = [2, 4, 6][rng.below(3) as usize];
         History {

@@ -1,6 +1,6 @@
 //! The store itself: what it is made of, how it is opened, and how pages come in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::cache::{Cache, Epochs, Tick};
 use super::checkpoint::Writing;
@@ -11,7 +11,7 @@ use super::space::{Extent, Space};
 use super::space_load::SpaceLoad;
 use super::{Cursor, Damage, Entry, Fault, Head, Options, PageId, Root, Sums, Tree, ViewId, What, meta};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{PAGE_BYTES, TREES_MAX, TRIMS_UNTIL_COLD, VIEWS_MAX};
+use crate::base::limits::{PAGE_BYTES, TREES_MAX, VIEWS_MAX};
 
 /// A page file and its trees. See the [module](super) for what it keeps true.
 pub struct Store {
@@ -33,8 +33,6 @@ pub struct Store {
     pub(super) views: BTreeMap<ViewId, View>,
     pub(super) next_view: u64,
     pub(super) defragment: Option<Defragment>,
-    /// When the last trims were.
-    pub(super) trims: VecDeque<Tick>,
     /// Where cells are put together before they go into their page.
     pub(super) scratch: Vec<u8>,
 }
@@ -65,7 +63,6 @@ impl Store {
             views: BTreeMap::new(),
             next_view: 1,
             defragment: None,
-            trims: VecDeque::new(),
             scratch: Vec::new(),
         }
     }
@@ -130,7 +127,7 @@ impl Store {
         self.cache.unwritten_bytes() as u64
     }
 
-    /// The memory that pages may take, as far as they are not dirty.
+    /// The memory for pages that bounds are reckoned from.
     pub fn cache_bytes(&self) -> usize {
         self.options.cache_bytes
     }
@@ -140,29 +137,25 @@ impl Store {
         self.cache.cached_bytes() as u64
     }
 
-    /// Drops clean pages not used lately, to stay below the cache's size; dirty ones stay. Call it between requests. Whether
+    /// Drops clean pages not used lately, to stay below what those in use may take; dirty ones stay. Call it between requests. Whether
     /// another call may drop more.
     pub fn evict(&mut self) -> bool {
-        self.cache.evict(self.options.cache_bytes, self.epochs, None)
+        self.cache.evict(self.options.hot_bytes, self.epochs, None)
     }
 
     /// The same while calls are waiting for pages: what was used since the first of them began to wait stays, however small the
     /// cache is, so that a call that is made again finds what it found before, and comes to its end.
     pub fn evict_but(&mut self, since: Tick) -> bool {
-        self.cache.evict(self.options.cache_bytes, self.epochs, Some(since))
+        self.cache.evict(self.options.hot_bytes, self.epochs, Some(since))
     }
 
-    /// Called about every [`TRIM_INTERVAL`]: pages that were used lately may fill the cache, cold ones take no more than half of it. Nothing
-    /// that was used at `kept` or since goes.
+    /// Called about every [`TRIM_INTERVAL`]: pages in use may take their `hot_bytes`, cold ones no more than half of the cache. Pages
+    /// that were only loaded, or read once, are cold soon; those that were used again after a pause, much later. Nothing that was used
+    /// at `kept` or since goes.
     ///
     /// [`TRIM_INTERVAL`]: crate::base::limits::TRIM_INTERVAL
     pub fn trim(&mut self, kept: Option<Tick>) {
-        let now = self.cache.tick();
-        self.trims.push_back(now);
-        if self.trims.len() > TRIMS_UNTIL_COLD {
-            let cold = self.trims.pop_front().expect("one was pushed");
-            self.cache.trim(self.options.cache_bytes / 2, self.epochs, kept.map_or(cold, |kept| kept.min(cold)));
-        }
+        self.cache.trim(self.options.cache_bytes / 2, self.epochs, kept);
     }
 
     /// The present, for [`Store::evict_but`].

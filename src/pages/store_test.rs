@@ -2,7 +2,7 @@
 
 use super::test_disk::TestDisk;
 use super::*;
-use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD};
+use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD, TRIMS_UNTIL_LEFT};
 
 const TREE: Tree = Tree(1);
 const BIG_CACHE: usize = 64 << 20;
@@ -183,7 +183,7 @@ fn the_mutant_pinned_page_reused_is_caught() {
     store.options.mutant = Some(Mutant::PinnedPageReused);
     let mut disk = TestDisk::default();
     disk.checkpoint(&mut store, b"");
-    store.options.cache_bytes = 0;
+    store.options = Options { mutant: store.options.mutant, ..Options::with_cache(0) };
     let view = store.pin();
     for round in 0..5u8 {
         for number in 0..3_000 {
@@ -212,7 +212,7 @@ fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
     let mut store = filled(3_000, &[1; PAGE_BYTES / 80]);
     let mut disk = TestDisk::default();
     disk.checkpoint(&mut store, b"");
-    store.options.cache_bytes = 0;
+    store.options = Options::with_cache(0);
     while store.evict() {}
     assert_eq!(store.cached_bytes(), 0);
     // A call that needs many pages at once, and between whose tries the cache is tidied more than once.
@@ -239,7 +239,7 @@ fn cold_pages_take_half_of_the_cache_and_warm_ones_all_of_it() {
     let mut disk = TestDisk::default();
     disk.checkpoint(&mut store, b"");
     let all = store.cached_bytes();
-    store.options.cache_bytes = all as usize;
+    store.options = Options::with_cache(all as usize);
     let second = |store: &mut Store, warm: std::ops::Range<u32>| {
         assert!(warm.clone().all(|number| store.get(TREE, &key(number)).is_ok()), "a warm page is gone");
         store.evict();
@@ -259,6 +259,33 @@ fn cold_pages_take_half_of_the_cache_and_warm_ones_all_of_it() {
     }
     let half = store.cached_bytes();
     assert!((all * 2 / 5..=all / 2).contains(&half), "half of {all} bytes may be cold, not {half}");
+}
+
+#[test]
+fn what_comes_back_after_a_pause_stays_for_long() {
+    let mut store = filled(3_000, &[1; PAGE_BYTES / 80]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let all = store.cached_bytes();
+    store.options = Options { cache_bytes: 0, hot_bytes: all as usize, ..store.options };
+    let uses = |store: &Store| (0..3_000).step_by(2).try_for_each(|number| store.get(TREE, &key(number)).map(|_| ()));
+    store.trim(None);
+    store.trim(None);
+    uses(&store).expect("nothing is cold yet");
+    for _ in 0..TRIMS_UNTIL_LEFT {
+        store.evict();
+        store.trim(None);
+    }
+    uses(&store).expect("it was used again after a pause");
+    for _ in 0..=TRIMS_UNTIL_LEFT {
+        store.trim(None);
+    }
+    assert!(uses(&store).is_err() && store.cached_bytes() < all / 10, "nobody used it for very long");
+    let wanted = all as usize / 2;
+    store.options.hot_bytes = wanted;
+    disk.run(&mut store, |store| uses(store));
+    while store.evict() {}
+    assert!(store.cached_bytes() <= wanted as u64, "not more than what is allowed, however often it is used");
 }
 
 #[test]

@@ -68,8 +68,11 @@ pub(super) struct Expect {
 /// How a store is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Memory for pages. Clean pages are evicted to stay below it; dirty pages may exceed it until the next checkpoint.
+    /// Memory for pages, of which cold ones take half at most. What may be dirty or waits is reckoned from it.
     pub cache_bytes: usize,
+    /// The memory that pages may take while they are in use, at least that. Clean pages are evicted to stay below it; dirty pages may
+    /// exceed it until the next checkpoint.
+    pub hot_bytes: usize,
     /// A rule to break, to show that the tests see it.
     #[cfg(test)]
     pub mutant: Option<Mutant>,
@@ -80,6 +83,7 @@ impl Options {
     pub const fn with_cache(cache_bytes: usize) -> Options {
         Options {
             cache_bytes,
+            hot_bytes: cache_bytes,
             #[cfg(test)]
             mutant: None,
         }

@@ -9,6 +9,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
+/// Where cgroups are mounted.
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 /// From this many CPUs on there is more than one thread, and fronts have threads of their own.
 const CPUS_WITH_FRONTS_MIN: usize = 3;
 /// One front per so many CPUs, begun ones counted.
@@ -77,16 +79,16 @@ fn read_cpu_max(text: &str) -> Option<CpuTime> {
 }
 
 /// The directories whose limits hold for this process, from `/proc/self/cgroup`: its own cgroup and all above.
-/// Version 2 has the line `0::/path`, version 1 `N:cpu,cpuacct:/path`.
-fn cgroup_dirs(own: &str, mount: &Path) -> Vec<PathBuf> {
+/// Version 2 has the line `0::/path`, version 1 `N:cpu,cpuacct:/path` for the controller `cpu`.
+pub(super) fn cgroup_dirs(own: &str, mount: &Path, controller: &str) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     for line in own.lines() {
         let mut fields = line.splitn(3, ':');
         let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let top = if controllers.is_empty() {
             mount.to_owned()
-        } else if controllers.split(',').any(|c| c == "cpu") {
-            mount.join("cpu")
+        } else if controllers.split(',').any(|c| c == controller) {
+            mount.join(controller)
         } else {
             continue;
         };
@@ -125,7 +127,7 @@ fn affinity() -> Option<usize> {
 pub fn cpus_found() -> usize {
     let affinity = affinity().or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    cpus_allowed(&cgroup_dirs(&own, Path::new("/sys/fs/cgroup"))).map_or(affinity, |allowed| allowed.min(affinity))
+    cpus_allowed(&cgroup_dirs(&own, Path::new(CGROUPS), "cpu")).map_or(affinity, |allowed| allowed.min(affinity))
 }
 
 /// The address of the machine that its default route leaves from (nothing is sent); for `Config::use_default_host`.
@@ -196,7 +198,7 @@ mod tests {
         let dir = TestDir::new("cgroup");
         let mount = dir.path();
         let own = "0::/a/b\n3:cpuset:/x\n1:cpu,cpuacct:/v1\n";
-        let dirs = cgroup_dirs(own, mount);
+        let dirs = cgroup_dirs(own, mount, "cpu");
         assert!(dirs.contains(&mount.join("a/b")) && dirs.contains(&mount.join("a")) && dirs.contains(&mount.join("cpu/v1")));
         assert_eq!(cpus_allowed(&dirs), None);
         fs::create_dir_all(mount.join("a/b")).unwrap();
@@ -207,7 +209,7 @@ mod tests {
         fs::write(mount.join("cpu/v1/cpu.cfs_quota_us"), "120000\n").unwrap();
         fs::write(mount.join("cpu/v1/cpu.cfs_period_us"), "100000\n").unwrap();
         assert_eq!(cpus_allowed(&dirs), Some(2));
-        assert_eq!(cgroup_dirs("0::/../x", mount), [mount]);
+        assert_eq!(cgroup_dirs("0::/../x", mount, "cpu"), [mount]);
     }
 
     #[test]

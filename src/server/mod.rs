@@ -8,6 +8,7 @@
 //!  datadir   the member's directories and file names    (LOCK, FORMAT, group-NNN.pages, RUN-CORE-SEQ.wal)
 //!  identity  the ids of member and cluster              (as etcd computes them)
 //!  logging   one JSON object per line on stderr         (as etcd's zap writes them)
+//!  memory    how much there is                        (/proc/meminfo, cgroup)
 //!  notify    "ready" and "stopping" for systemd
 //!  recover   what the files hold                       (checkpoints, WALs; every damage named)
 //!  signals   SIGTERM and SIGINT, waited for
@@ -21,6 +22,7 @@ pub mod datadir;
 mod http;
 pub mod identity;
 pub mod logging;
+mod memory;
 pub mod notify;
 pub mod probe;
 pub mod process;

@@ -126,12 +126,12 @@ impl Found {
     }
 
     /// What `group` starts from.
-    pub fn seed(&self, paths: &Paths, identity: &Identity, group: GroupId, cache_bytes: usize) -> GroupSeed {
+    pub fn seed(&self, paths: &Paths, identity: &Identity, group: GroupId, pages: Options) -> GroupSeed {
         let log = self.wal.groups.iter().find(|g| g.group == group).cloned();
         let is_new = !self.notes.contains_key(&group);
         let note = self.notes.get(&group).copied().unwrap_or_else(|| identity.fresh_note(group));
         let log = log.unwrap_or_else(|| empty_log(group, &note));
-        GroupSeed { group, path: paths.pages(group), is_new, note, log, cache_bytes }
+        GroupSeed { group, path: paths.pages(group), is_new, note, log, pages }
     }
 }
 
@@ -207,7 +207,7 @@ pub fn check_files(files: &impl Files, paths: &Paths, last_run: RunNumber, found
 fn read_notes(files: &impl Files, listing: &Listing) -> Result<BTreeMap<GroupId, Note>, RecoverError> {
     let mut notes = BTreeMap::new();
     for file in &listing.pages {
-        if let Some(store) = open_store(files, &file.path, 0)? {
+        if let Some(store) = open_store(files, &file.path, Options::with_cache(0))? {
             let note = Note::decode(store.note())
                 .map_err(|_| damaged_pages(&file.path, "the meta page's note is none of this program's"))?;
             notes.insert(file.group, note);
@@ -235,7 +235,7 @@ fn read_at_most(files: &impl Files, path: &Path, bytes_max: usize) -> io::Result
 }
 
 /// The store in a page file; `None` when no checkpoint was ever finished in it.
-fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Option<Store>, RecoverError> {
+fn open_store(files: &impl Files, path: &Path, options: Options) -> Result<Option<Store>, RecoverError> {
     let io = |error| RecoverError::Io { path: path.to_path_buf(), error };
     let bytes = match files.length(path) {
         Ok(bytes) => bytes,
@@ -248,7 +248,7 @@ fn open_store(files: &impl Files, path: &Path, cache_bytes: usize) -> Result<Opt
     if metas.iter().all(|&b| b == 0) && bytes <= metas.len() as u64 {
         return Ok(None);
     }
-    match Store::open(&metas, bytes, Options::with_cache(cache_bytes)) {
+    match Store::open(&metas, bytes, options) {
         Ok(store) => Ok(Some(store)),
         // The first checkpoint was under way when the process ended: everything is still in the WAL, or recovery of that says so.
         Err(damage) if damage.what == What::NoCheckpoint => Ok(None),
@@ -280,8 +280,8 @@ pub struct GroupSeed {
     pub note: Note,
     /// Its log.
     pub log: RecoveredGroup,
-    /// Memory for its pages.
-    pub cache_bytes: usize,
+    /// How its page store is to behave.
+    pub pages: Options,
 }
 
 /// Who and what the member is, for new groups.
@@ -319,8 +319,8 @@ impl GroupSeed {
     /// # Errors
     /// Checkpoint and log do not fit, or a page is damaged.
     pub fn grow(self, files: &impl Files, now: Instant, identity: &Identity, term: Term) -> Result<Replica, RecoverError> {
-        let GroupSeed { group, path, is_new: _, note, log, cache_bytes } = self;
-        let store = open_store(files, &path, cache_bytes)?.unwrap_or_else(|| Store::create(Options::with_cache(cache_bytes)));
+        let GroupSeed { group, path, is_new: _, note, log, pages } = self;
+        let store = open_store(files, &path, pages)?.unwrap_or_else(|| Store::create(pages));
         let machine = if group == GroupId::META {
             Machine::Meta(Box::new(load_meta(store, files, &path)?))
         } else {

@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::limits::{SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
+use crate::base::limits::{HOT_MEMORY_PART, SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
 use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
 use crate::config::{Config, Quota};
 use crate::front;
 use crate::group::CheckpointPolicy;
 use crate::metrics::{Reader, Recorder};
+use crate::pages;
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Envelope, Homes, Queues};
 use crate::raft::Configuration;
@@ -27,6 +28,7 @@ use crate::wal::{Ledger, SegmentName, WalId, WriterLimits, WriterOptions};
 use super::cores::{self, cpus_found};
 use super::datadir::{DataDir, DataDirError, Stage};
 use super::identity::{cluster_id, initial_member_id};
+use super::memory;
 use super::probe;
 use super::recover::{self, GroupSeed, Identity, RecoverError, SystemFiles};
 use super::signals::Signals;
@@ -34,6 +36,7 @@ use super::thread::{self, CoreSeed, FrontSeed, Seed};
 
 /// Memory for pages when --cache-bytes is not given.
 const CACHE_BYTES_DEFAULT: u64 = 256 << 20;
+const META_CACHE_BYTES_MAX: usize = 8 << 20;
 /// The port of a URL without one.
 const CLIENT_PORT: u16 = 2379;
 /// How long a clean stop may take.
@@ -271,11 +274,19 @@ impl Member {
         self.config.cache_bytes.unwrap_or(CACHE_BYTES_DEFAULT)
     }
 
+    /// What pages in use may take.
+    fn hot_bytes(&self) -> u64 {
+        self.config.cache_bytes.unwrap_or_else(|| CACHE_BYTES_DEFAULT.max(memory::found() / HOT_MEMORY_PART))
+    }
+
     fn group_seeds(&self, dir: &DataDir, found: &recover::Found, layout: &Layout) -> HashMap<GroupId, GroupSeed> {
-        let per_group = usize::try_from(self.cache_bytes()).unwrap_or(usize::MAX) / usize::from(layout.shards);
+        let per_group = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / usize::from(layout.shards);
+        let (cache_bytes, hot_bytes) = (per_group(self.cache_bytes()), per_group(self.hot_bytes()));
         let seed = |group: GroupId| {
-            let cache_bytes = if group == GroupId::META { per_group.min(8 << 20) } else { per_group };
-            found.seed(dir.paths(), &self.identity, group, cache_bytes)
+            let most = if group == GroupId::META { META_CACHE_BYTES_MAX } else { usize::MAX };
+            let cache = pages::Options::with_cache(cache_bytes.min(most));
+            let pages = pages::Options { hot_bytes: hot_bytes.min(most), ..cache };
+            found.seed(dir.paths(), &self.identity, group, pages)
         };
         (0..=layout.shards).map(GroupId).map(|group| (group, seed(group))).collect()
     }

@@ -9,6 +9,7 @@ use crate::base::{CoreId, GroupId, Instant, Prng, Revision, RunNumber, SegmentSe
 use crate::config::AutoCompaction;
 use crate::front::{self, CallId, Front};
 use crate::group::CheckpointPolicy;
+use crate::pages;
 use crate::proto::etcdserverpb as pb;
 use crate::pump::{Envelope, Homes};
 use crate::raft::Configuration;
@@ -266,7 +267,10 @@ fn core_seed(
     let tails = layout.groups_of(id).filter_map(|g| found.wal.groups.iter().find(|r| r.group == g)).map(|r| r.tail());
     CoreSeed {
         id,
-        groups: layout.groups_of(id).map(|group| found.seed(paths, identity, group, cache_bytes)).collect(),
+        groups: layout
+            .groups_of(id)
+            .map(|group| found.seed(paths, identity, group, pages::Options::with_cache(cache_bytes)))
+            .collect(),
         writer: WriterOptions {
             cluster: identity.cluster,
             member: identity.member,
