@@ -2,7 +2,7 @@
 
 /// What O_DIRECT reads and writes in, and the unit of the WAL.
 pub const BLOCK_BYTES: usize = 4096;
-/// A page of the page store. Seven values of 1 KiB fit one, in 4 KiB would be three.
+/// A page of the page store. Seven values of 1 KiB fit one; three would fit 4 KiB.
 pub const PAGE_BYTES: usize = 8192;
 /// The most shards a cluster may have (group 0 comes on top).
 pub const SHARDS_MAX: usize = 64;
@@ -58,7 +58,7 @@ pub const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1)
 /// After so many trims without being used a page is cold,
 pub const TRIMS_UNTIL_COLD: u32 = 4;
 /// and after so many one that was once used again after a pause of a trim or more.
-pub const TRIMS_UNTIL_LEFT: u32 = 60;
+pub const TRIMS_UNTIL_RETURNED_COLD: u32 = 60;
 /// Of the machine's memory, the part (one in so many) that pages in use may take when --cache-bytes does not say.
 pub const HOT_MEMORY_PART: u64 = 8;
 /// The most frames that one trim looks at.

@@ -168,7 +168,7 @@ pub static FLAGS: &[Flag] = &[
         "cache-bytes",
         Kind::Bytes,
         "0",
-        "Memory for pages of the store, all shards together, such as 1GiB (0: what is in use, up to an eighth of the machine's).",
+        "Memory for pages of the store, such as 1GiB (0: as needed, an eighth of all at most).",
     ),
     accepted("auth-token-ttl", Kind::Uint, "300"),
     accepted("backend-batch-interval", Kind::Duration, "0s"),

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use super::page::{self, Page};
 use super::{PageId, PageRef};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX, TRIMS_UNTIL_COLD, TRIMS_UNTIL_LEFT};
+use crate::base::limits::{
+    EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX, TRIMS_UNTIL_COLD, TRIMS_UNTIL_RETURNED_COLD,
+};
 
 /// An index into the frames.
 pub(super) type FrameIndex = u32;
@@ -363,7 +365,7 @@ impl Cache {
             }
             self.trim_hand = if self.trim_hand + 1 < self.frames.len() { self.trim_hand + 1 } else { 0 };
             let frame = &self.frames[self.trim_hand];
-            let until_cold = if frame.returned.get() { TRIMS_UNTIL_LEFT } else { TRIMS_UNTIL_COLD };
+            let until_cold = if frame.returned.get() { TRIMS_UNTIL_RETURNED_COLD } else { TRIMS_UNTIL_COLD };
             let is_cold = self.trims - frame.used_in.get() > until_cold && kept.is_none_or(|kept| frame.used_at.get() < kept);
             let stays = !is_cold || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant);
             if !stays && page::level(self.bytes(self.trim_hand as u32)) == 0 {

@@ -2,7 +2,7 @@
 
 use super::test_disk::TestDisk;
 use super::*;
-use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD, TRIMS_UNTIL_LEFT};
+use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD, TRIMS_UNTIL_RETURNED_COLD};
 
 const TREE: Tree = Tree(1);
 const BIG_CACHE: usize = 64 << 20;
@@ -272,12 +272,12 @@ fn what_comes_back_after_a_pause_stays_for_long() {
     store.trim(None);
     store.trim(None);
     uses(&store).expect("nothing is cold yet");
-    for _ in 0..TRIMS_UNTIL_LEFT {
+    for _ in 0..TRIMS_UNTIL_RETURNED_COLD {
         store.evict();
         store.trim(None);
     }
     uses(&store).expect("it was used again after a pause");
-    for _ in 0..=TRIMS_UNTIL_LEFT {
+    for _ in 0..=TRIMS_UNTIL_RETURNED_COLD {
         store.trim(None);
     }
     assert!(uses(&store).is_err() && store.cached_bytes() < all / 10, "nobody used it for very long");
