@@ -11,14 +11,17 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use etcring::base::limits;
 use etcring::proto::etcdserverpb as pb;
+use etcring::server::datadir::FORMAT_VERSION;
 use serde_json::Value;
 
 use support::files::{copy_directory, flip, used};
 use support::grpc::{COMPACT, Client, DELETE_RANGE, LEASE_GRANT, PUT, TXN, block_on, bytes};
 use support::process::{Spec, TestDir};
 
-const PAGE_BYTES: u64 = 4096;
+const PAGE_BYTES: u64 = limits::PAGE_BYTES as u64;
+const BLOCK_BYTES: u64 = limits::BLOCK_BYTES as u64;
 const FLAGS: [&str; 4] = ["--shards", "3", "--cpus", "2"];
 
 struct Ran {
@@ -269,12 +272,12 @@ fn damage_the_pages(sample: &TestDir) {
 fn damage_the_format(sample: &TestDir) {
     let copied = Copied::of(sample);
     let file = copied.path().join("etcring/FORMAT");
-    inspect("format", &file, &[]).exits(0, &["format bytes=", "version=2 stage=started last_run="]);
+    inspect("format", &file, &[]).exits(0, &["format bytes=", &format!("version={FORMAT_VERSION} stage=started last_run=")]);
     let items = inspect("format", &file, &["--json"]).items();
     assert!(items[0]["kind"] == "format" && items[0]["last_run"].as_u64() > Some(0), "{items:?}");
     // A later run has served, and nothing is left of it.
     let told = fs::read_to_string(&file).expect("a file");
-    fs::write(&file, "etcring 2\nstarted 900\n").expect("written");
+    fs::write(&file, format!("etcring {FORMAT_VERSION}\nstarted 900\n")).expect("written");
     copied.is_wrong(&copied.path().join("etcring/wal"), None);
     check(copied.path()).exits(1, &["run 900 was the last that served"]);
     fs::write(&file, told).expect("written");
@@ -292,7 +295,7 @@ fn a_torn_tail_is_told_from_damage(sample: &TestDir) {
     let last = last.iter().rfind(|item| item["kind"] == "batch" && item["holds"] != "seal").expect("a batch");
     let offset = last["offset"].as_u64().expect("a number");
     // From that batch on the write did not get to the disk, but for the batch's first block with a flaw.
-    let bytes = cut_behind(&file, offset + PAGE_BYTES);
+    let bytes = cut_behind(&file, offset + BLOCK_BYTES);
     flip(&file, offset + 100, 2);
     inspect("wal", &file, &[]).exits(0, &[&format!("torn offset={offset}: batch")]);
     assert!(bytes > 0, "the file keeps its length");

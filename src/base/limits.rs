@@ -245,8 +245,10 @@ pub const WATCH_BATCH_BYTES: usize = 256 << 10;
 /// From so many responses to one batch of revisions on, a hub rests before it releases the next: so that what comes meanwhile shares the
 /// cost of a response.
 pub const WATCH_REST_RESPONSES_MIN: u64 = 64;
-/// How long it rests for each of those responses, in microseconds.
+/// How long it rests for each of those responses and each revision in them, in microseconds: the more comes, the more shares a response,
 pub const WATCH_REST_MICROS: u64 = 4;
+/// up to so many revisions.
+pub const WATCH_REST_REVISIONS_MAX: u64 = 4;
 /// Watch responses below this many bytes are copied to the others of their stream; the bodies of larger ones are shared by their watches.
 pub const WATCH_GATHERED_BYTES: usize = 1 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use etcring::base::Prng;
+use etcring::base::limits::{BLOCK_BYTES, PAGE_BYTES};
 use etcring::proto::etcdserverpb as pb;
 
 use super::history::{Model, Span, alive};
@@ -15,7 +16,6 @@ use crate::support::files::{copy_directory, flip, used};
 use crate::support::grpc::{Client, RANGE, block_on, bytes};
 use crate::support::process::{PATIENCE, Spec, TestDir};
 
-const PAGE_BYTES: usize = 4096;
 /// A segment's name begins with its run.
 const RUN_DIGITS: usize = 16;
 const FIRST_RUN: &str = "0000000000000001-";
@@ -151,7 +151,7 @@ fn damage_the_log(sample: &Sample, prng: &mut Prng) {
     }
     let copied = sample.copy();
     let segment = copied.segment();
-    let half = used(&segment) / 2 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+    let half = used(&segment) / 2 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
     OpenOptions::new().write(true).open(&segment).expect("a file").set_len(half).expect("shorter");
     copied.is_refused(&["write-ahead log", &name(&segment), "offset"]);
     let copied = sample.copy();

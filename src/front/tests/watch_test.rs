@@ -419,10 +419,16 @@ fn a_hub_that_sent_much_rests_and_then_sends_what_came_meanwhile() {
     world.put("k", "2");
     let last = world.put("k", "3");
     assert_eq!(received(&world), watches, "it rests, and puts are answered");
-    world.pass(Duration::from_micros(WATCH_REST_RESPONSES_MIN * WATCH_REST_MICROS));
+    let rest = Duration::from_micros(WATCH_REST_RESPONSES_MIN * WATCH_REST_MICROS);
+    world.pass(rest);
     assert_eq!(received(&world), 2 * watches);
     let response: pb::WatchResponse = world.clients[&stream].message(3 * watches - 1);
     assert_eq!((response.events.len(), response.header.unwrap().revision), (2, last));
+    world.put("k", "4");
+    world.pass(rest);
+    assert_eq!(received(&world), 2 * watches, "behind two revisions it rests for twice as long");
+    world.pass(rest);
+    assert_eq!(received(&world), 3 * watches);
 }
 
 #[test]

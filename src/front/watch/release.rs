@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::base::Revision;
 use crate::base::limits::{
     REQUEST_OVERHEAD_BYTES, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHERED_BYTES, WATCH_REST_MICROS,
-    WATCH_REST_RESPONSES_MIN, WATCH_STREAM_BYTES_MAX,
+    WATCH_REST_RESPONSES_MIN, WATCH_REST_REVISIONS_MAX, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::mutant::{self, Mutant};
 use crate::front::call::CallId;
@@ -119,7 +119,8 @@ impl Front {
                 rest = behind;
             }
             if responses >= WATCH_REST_RESPONSES_MIN {
-                self.hub.rests_until = self.now + Duration::from_micros(responses * WATCH_REST_MICROS);
+                let revisions = (stable.get() - self.hub.released.get()).min(WATCH_REST_REVISIONS_MAX);
+                self.hub.rests_until = self.now + Duration::from_micros(responses * revisions * WATCH_REST_MICROS);
             }
         }
         self.hub.released = stable;
