@@ -100,8 +100,8 @@ struct State<S> {
     turn_bytes: usize,
     /// What may still be sent in this turn, but for what is gathered at its end.
     send_bytes: usize,
-    /// In this turn the writer had more than that.
-    held_back: bool,
+    /// In this turn the writer was told to wait until there is room in `unsent`.
+    refused: bool,
 }
 
 /// A socket and its buffers; clones are handles to the same one.
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             drained: false,
             turn_bytes: 0,
             send_bytes: usize::MAX,
-            held_back: false,
+            refused: false,
         })))
     }
 
@@ -137,13 +137,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         state.drained = false;
         state.turn_bytes = READ_BYTES_PER_TURN_MAX;
         state.send_bytes = WRITE_BYTES_PER_TURN_MAX;
-        state.held_back = false;
+        state.refused = false;
     }
 
-    /// Whether the turn ended before the socket had no more, or the writer: the session comes back without being woken.
+    /// Whether the turn ended before the socket had no more, or the writer: the session comes back without being woken. A writer that was
+    /// refused, and whose bytes have all left since, is such a one: the socket that took them wakes nobody any more.
     pub(super) fn wants_turn(&self) -> bool {
         let state = self.0.borrow();
-        state.held_back || state.turn_bytes == 0 && !state.drained
+        state.refused && state.unsent.is_empty() || state.turn_bytes == 0 && !state.drained
     }
 
     /// Sends what was gathered. Pending when the socket takes no more; the waker is then woken when it does.
@@ -231,13 +232,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return Poll::Ready(Ok(0));
         }
         if state.send_bytes == 0 && state.unsent.end == WIRE_BUFFER_BYTES {
-            state.held_back = true;
+            state.refused = true;
             return Poll::Pending;
         }
         if state.send_bytes > 0 && state.unsent.end + bytes.len() > WIRE_BUFFER_BYTES && !state.unsent.is_empty() {
             match state.poll_send(cx) {
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
-                Poll::Pending if state.unsent.end == WIRE_BUFFER_BYTES => return Poll::Pending,
+                Poll::Pending if state.unsent.end == WIRE_BUFFER_BYTES => {
+                    state.refused = true;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
@@ -380,6 +384,22 @@ mod tests {
         }
         wire.begin_turn();
         assert!(write(&mut wire, &[3; 1000]).is_ready() && wire.poll_send(cx).is_ready() && !wire.wants_turn());
+    }
+
+    #[test]
+    fn a_writer_that_was_refused_comes_back_when_its_bytes_have_left() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Socket::default(), Buffers::default());
+        wire.begin_turn();
+        while write(&mut wire, &[1; 1000]).is_ready() {}
+        assert!(wire.poll_send(cx).is_pending() && !wire.wants_turn(), "the socket wakes it");
+        // The peer takes everything between the writer's attempt and the turn's end.
+        wire.begin_turn();
+        assert!(write(&mut wire, &[1; 1000]).is_pending());
+        wire.0.borrow_mut().socket.room = usize::MAX;
+        assert!(wire.poll_send(cx).is_ready() && wire.wants_turn(), "nothing else does");
+        wire.begin_turn();
+        assert!(write(&mut wire, &[1; 1000]).is_ready() && wire.poll_send(cx).is_ready() && !wire.wants_turn());
     }
 
     #[test]
