@@ -14,6 +14,7 @@ use crate::shard::{DiskEffect, Event};
 use crate::wal::{SegmentName, SegmentWrite};
 
 use super::metering::{Measured, Metering};
+use super::zeros::Zeros;
 
 /// The files of one core, and where reports go.
 pub struct CoreDisk<D: Disk, T: Tasks> {
@@ -26,6 +27,8 @@ struct Inner<D: Disk> {
     disk: D,
     wal_folder: PathBuf,
     segments: RefCell<HashMap<SegmentName, Rc<D::File>>>,
+    /// The segment that is filled while it is in use.
+    zeros: RefCell<Option<(SegmentName, Rc<Zeros>)>>,
     pages: RefCell<HashMap<GroupId, Rc<D::File>>>,
     /// Page files whose length is being set: nothing is sent into this, and it closes when that is done.
     resizing: RefCell<HashMap<GroupId, flume::Receiver<()>>>,
@@ -68,6 +71,7 @@ impl<D: Disk, T: Tasks> CoreDisk<D, T> {
             disk,
             wal_folder,
             segments: RefCell::new(HashMap::new()),
+            zeros: RefCell::new(None),
             pages: RefCell::new(pages),
             resizing: RefCell::new(HashMap::new()),
             report: Box::new(report),
@@ -155,7 +159,8 @@ impl<D: Disk> Inner<D> {
     async fn carry_out(self: Rc<Self>, effect: DiskEffect) {
         let report = match effect {
             DiskEffect::WalWrite { segment, offset, buffer, bytes } => self.wal_write(segment, offset, buffer, bytes).await,
-            DiskEffect::WalPrepare { segment, recycle, bytes, made } => self.prepare(segment, recycle, bytes, made).await,
+            DiskEffect::WalPrepare { segment, bytes, made: true, .. } => return self.take_up(segment, bytes).await,
+            DiskEffect::WalPrepare { segment, recycle, bytes, made: false } => self.prepare(segment, recycle, bytes).await,
             DiskEffect::WalRemove { segment } => {
                 self.remove(segment).await;
                 return;
@@ -222,6 +227,10 @@ impl<D: Disk> Inner<D> {
 
     async fn wal_write(&self, segment: SegmentName, offset: u64, buffer: AlignedBuffer, bytes: usize) -> Report {
         let file = self.segments.borrow().get(&segment).expect("a segment is written after it was made ready").clone();
+        let zeros = self.zeros.borrow().as_ref().filter(|(filled, _)| *filled == segment).map(|(_, zeros)| zeros.clone());
+        if let Some(zeros) = zeros {
+            zeros.make_way(offset + bytes as u64).await;
+        }
         let (buffer, written) = file.write_durably(offset, buffer, bytes).await;
         if written.as_ref().is_err_and(is_full) {
             return Report::Event(Event::WalRefused(SegmentWrite { segment, offset, buffer, bytes }));
@@ -233,9 +242,25 @@ impl<D: Disk> Inner<D> {
         )
     }
 
+    /// Opens a segment that was made before the core started, and fills it while it is used.
+    async fn take_up(&self, segment: SegmentName, bytes: u64) {
+        let path = self.path(segment);
+        let file = match self.disk.open(&path, segment_file(OpenMode::Existing)).await {
+            Ok(file) => Rc::new(file),
+            Err(e) => return (self.report)(Report::Fatal(format!("opening WAL segment {}: {e}", path.display()))),
+        };
+        let zeros = Rc::new(Zeros::default());
+        self.segments.borrow_mut().insert(segment, file.clone());
+        self.zeros.replace(Some((segment, zeros.clone())));
+        (self.report)(Report::Event(Event::SegmentReady(segment)));
+        // Where this fails (a full disk that copies what it writes), the log's writes take as long as they take.
+        zeros.write(bytes, async |from, to| file.fill_zeros(from, to).await).await.ok();
+        self.zeros.take();
+    }
+
     /// Takes over a segment that nobody needs, or makes a new one. A full disk is no failure here (rule 18).
-    async fn prepare(&self, segment: SegmentName, recycle: Option<SegmentName>, bytes: u64, made: bool) -> Report {
-        match self.try_prepare(segment, recycle, bytes, made).await {
+    async fn prepare(&self, segment: SegmentName, recycle: Option<SegmentName>, bytes: u64) -> Report {
+        match self.try_prepare(segment, recycle, bytes).await {
             Ok(file) => {
                 self.segments.borrow_mut().insert(segment, Rc::new(file));
                 Report::Event(Event::SegmentReady(segment))
@@ -248,19 +273,12 @@ impl<D: Disk> Inner<D> {
         }
     }
 
-    async fn try_prepare(
-        &self,
-        segment: SegmentName,
-        recycle: Option<SegmentName>,
-        bytes: u64,
-        made: bool,
-    ) -> io::Result<D::File> {
+    async fn try_prepare(&self, segment: SegmentName, recycle: Option<SegmentName>, bytes: u64) -> io::Result<D::File> {
         let path = self.path(segment);
-        let open = |mode| Open { mode, durability: Durability::EachWrite };
         if let Some(old) = recycle {
             self.segments.borrow_mut().remove(&old);
             self.disk.rename(&self.path(old), &path).await?;
-            let file = self.disk.open(&path, open(OpenMode::Existing)).await?;
+            let file = self.disk.open(&path, segment_file(OpenMode::Existing)).await?;
             let length = file.length().await?;
             if length < bytes {
                 file.allocate(bytes).await?;
@@ -268,13 +286,10 @@ impl<D: Disk> Inner<D> {
             self.disk.sync_directory(&self.wal_folder).await?;
             return Ok(file);
         }
-        if made {
-            return self.disk.open(&path, open(OpenMode::Existing)).await;
-        }
         // Under another name until it is whole, so that a start never meets half a segment.
         let unfinished = path.with_extension("new");
         self.disk.remove(&unfinished).await.ok();
-        let file = self.disk.open(&unfinished, open(OpenMode::New)).await?;
+        let file = self.disk.open(&unfinished, segment_file(OpenMode::New)).await?;
         file.allocate(bytes).await?;
         file.fill_zeros(0, bytes).await?;
         file.sync().await?;
@@ -331,6 +346,10 @@ impl<D: Disk> Inner<D> {
             result => self.done(result, |()| Event::CheckpointStepDone(group), || format!("writing {}", file_name(group))),
         }
     }
+}
+
+fn segment_file(mode: OpenMode) -> Open {
+    Open { mode, durability: Durability::EachWrite }
 }
 
 /// Whether an error says that there is no space, on the device or for this user.

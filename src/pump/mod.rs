@@ -18,6 +18,7 @@ mod executor;
 mod internal;
 mod metering;
 mod queues;
+mod zeros;
 
 pub use calls::Calls;
 pub use disk::{CoreDisk, Report};
