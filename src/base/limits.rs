@@ -155,8 +155,11 @@ pub const APPLY_AHEAD_ENTRIES: u64 = 1024;
 pub const APPLY_AHEAD_CACHE_PART: usize = 4;
 /// Looks of that kind that wait for a page at one time.
 pub const APPLY_AHEAD_READS: usize = 128;
-/// Pages of a checkpoint under way and those dirty beside it may come to so many times what a checkpoint begins at; then applying waits.
-pub const UNWRITTEN_SHARES_MAX: u64 = 4;
+/// Pages of a checkpoint under way and those dirty beside it may come to so many times what a checkpoint begins at at the latest; then
+/// applying waits.
+pub const UNWRITTEN_SHARES_MAX: u64 = 2;
+/// Changes that each page of an earlier checkpoint has had, on average, when it is worth to write it again.
+pub const CHECKPOINT_CHANGES_PER_PAGE: u64 = 8;
 /// Page writes that one step of a checkpoint hands out.
 pub const CHECKPOINT_PAGES_PER_STEP: usize = 512;
 
@@ -181,9 +184,9 @@ pub const SLICE_VISITS_MAX: u32 = 2048;
 /// Bytes of keys and values that one slice of reading gathers.
 pub const SLICE_BYTES_MAX: usize = 512 << 10;
 /// Own segments of a WAL from which on checkpoints are made so that old ones become free.
-pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 2;
+pub const WAL_SEGMENTS_BEFORE_CHECKPOINT: usize = 4;
 /// Free segments that are kept to be recycled; more are removed.
-pub const WAL_FREE_KEPT_MAX: usize = 1;
+pub const WAL_FREE_KEPT_MAX: usize = 3;
 /// An idle core seals the tail of its WAL after this long.
 pub const WAL_IDLE_SEAL: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a core that found the disk full waits before it tries again.

@@ -38,7 +38,7 @@ fn the_defaults_are_etcds() {
     assert_eq!((c.heartbeat_interval, c.election_timeout), (Duration::from_millis(100), Duration::from_secs(1)));
     assert_eq!((c.quota, c.max_request_bytes, c.max_txn_ops), (Quota::Bytes(2147483648), 1572864, 128));
     assert_eq!(c.message_bytes_max(), 2097152);
-    assert_eq!((c.auto_compaction, c.snapshot_count), (AutoCompaction::Off, 100_000));
+    assert_eq!((c.auto_compaction, c.snapshot_count), (AutoCompaction::Off, 300_000));
     assert_eq!((c.watch_progress_notify_interval, c.log_level), (Duration::from_secs(600), LogLevel::Info));
     assert_eq!((c.shards, c.front_cores, c.cpus.clone(), c.cache_bytes), (None, None, Cpus::Auto, None));
     assert_eq!(c.request_timeout(), Duration::from_secs(7));
@@ -319,7 +319,7 @@ fn compaction_counts_hours_durations_or_revisions() {
 #[test]
 fn sizes_and_intervals() {
     assert_eq!(config(&["--quota-backend-bytes=-1"]).quota, Quota::Unlimited);
-    assert_eq!(config(&["--snapshot-count=0"]).snapshot_count, 100_000);
+    assert_eq!(config(&["--snapshot-count=0"]).snapshot_count, 300_000);
     assert_eq!(config(&["--quota-backend-bytes=16777216"]).quota, Quota::Bytes(16 << 20));
     assert_eq!(config_with(&["--quota-backend-bytes=9000000000"], &[]).1.len(), 1);
     assert_eq!(config_with(&["--max-request-bytes=11000000"], &[]).1.len(), 1);

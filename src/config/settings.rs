@@ -22,7 +22,7 @@ const ELECTION_TIMEOUT_MS_MAX: u64 = 50_000;
 /// The shortest interval of progress notifications; shorter ones are raised to it.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// What a --snapshot-count of 0 stands for, as in etcd, where it is another number.
-const SNAPSHOT_COUNT_DEFAULT: u64 = 100_000;
+const SNAPSHOT_COUNT_DEFAULT: u64 = 300_000;
 /// etcd's interval of progress notifications where none is given.
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 

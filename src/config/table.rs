@@ -152,7 +152,7 @@ pub static FLAGS: &[Flag] = &[
     used("max-txn-ops", Kind::Uint, "128", "The most operations in a transaction."),
     used("auto-compaction-mode", Kind::Text, "periodic", "How --auto-compaction-retention counts: periodic or revision."),
     used("auto-compaction-retention", Kind::Text, "0", "History to keep: hours, a duration, or revisions (0: all of it)."),
-    used("snapshot-count", Kind::Uint, "100000", "Entries that each shard applies between two checkpoints at most."),
+    used("snapshot-count", Kind::Uint, "300000", "Entries that each shard applies between two checkpoints at most."),
     used(
         "watch-progress-notify-interval",
         Kind::Duration,

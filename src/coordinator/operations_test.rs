@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A chief of four shards that leads since revision 10.
 fn chief() -> (Chief, Arc<Reign>) {
-    let checkpoints = CheckpointPolicy { dirty_bytes: 1, entries: 1, interval: TIMEOUT };
+    let checkpoints = CheckpointPolicy { dirty_bytes: 1, dirty_bytes_max: 1, entries: 1, interval: TIMEOUT };
     let layout = Layout { cluster: ClusterId(1), member: MEMBER, shards: 4, cores: 1, fronts: 1, checkpoints };
     let options = raft::Options {
         me: MEMBER,

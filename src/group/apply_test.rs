@@ -215,7 +215,8 @@ fn what_waits_for_its_first_page_is_not_half_applied() {
 
 #[test]
 fn applying_waits_for_a_checkpoint_rather_than_take_memory_without_bound() {
-    let policy = CheckpointPolicy { dirty_bytes: 64 << 10, entries: u64::MAX, interval: Duration::MAX };
+    let policy =
+        CheckpointPolicy { dirty_bytes: 64 << 10, dirty_bytes_max: 128 << 10, entries: u64::MAX, interval: Duration::MAX };
     let mut rig = Rig::cold();
     rig.propose(KEYS..KEYS + 10);
     rig.apply_all();

@@ -17,8 +17,10 @@ use super::Note;
 /// When a checkpoint is due.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointPolicy {
-    /// As soon as this many bytes of pages are dirty.
+    /// As soon as this many bytes of pages are dirty and it is worth to write them ([`Store::is_worth_writing`]).
     pub dirty_bytes: u64,
+    /// As soon as this many are.
+    pub dirty_bytes_max: u64,
     /// As soon as this many entries were applied since the last one: what a restart reads again.
     pub entries: u64,
     /// Otherwise this long after the last one, when anything changed.
@@ -29,7 +31,7 @@ impl CheckpointPolicy {
     /// With so many bytes of pages in a checkpoint under way and dirty beside it, nothing more is applied until that is on disk: they
     /// would take memory without bound where applying is faster than the disk.
     pub const fn unwritten_bytes_max(&self) -> u64 {
-        UNWRITTEN_SHARES_MAX * self.dirty_bytes
+        UNWRITTEN_SHARES_MAX * self.dirty_bytes_max
     }
 
     /// With so many dirty, compaction waits for that checkpoint: the rest of the room is left to writes.
@@ -98,11 +100,18 @@ impl Checkpointing {
         matches!(self.stage, Stage::Idle)
     }
 
-    /// Whether one should begin now.
-    /// `entries` were applied and `dirty_bytes` of pages changed since the last one.
-    pub(super) fn is_due(&self, now: Instant, entries: u64, dirty_bytes: u64, policy: &CheckpointPolicy) -> bool {
+    /// Whether one should begin now. `entries` were applied and `dirty_bytes` of pages changed since the last one.
+    pub(super) fn is_due(
+        &self,
+        now: Instant,
+        entries: u64,
+        dirty_bytes: u64,
+        is_worth_it: bool,
+        policy: &CheckpointPolicy,
+    ) -> bool {
         let changed = entries > 0 || dirty_bytes > 0;
-        let much = entries >= policy.entries || dirty_bytes >= policy.dirty_bytes;
+        let bytes = if is_worth_it { policy.dirty_bytes } else { policy.dirty_bytes_max };
+        let much = entries >= policy.entries || dirty_bytes >= bytes;
         self.is_idle() && changed && (much || now >= self.next(policy))
     }
 
@@ -153,12 +162,16 @@ mod tests {
 
     #[test]
     fn one_is_due_by_entries_by_bytes_or_by_time() {
-        let policy = CheckpointPolicy { dirty_bytes: 1000, entries: 10, interval: Duration::from_secs(30) };
+        let policy =
+            CheckpointPolicy { dirty_bytes: 1000, dirty_bytes_max: 3000, entries: 10, interval: Duration::from_secs(30) };
         let now = Instant::ZERO + Duration::from_secs(100);
         let idle = Checkpointing::idle_since(now);
-        let due = |after: u64, entries, dirty| idle.is_due(now + Duration::from_secs(after), entries, dirty, &policy);
-        assert!(!due(0, 9, 999) && due(0, 10, 0) && due(0, 1, 1000));
-        assert!(!due(29, 1, 0) && due(30, 1, 0) && due(30, 0, 1));
-        assert!(!due(300, 0, 0), "nothing changed");
+        let due = |after: u64, entries, dirty, is_worth_it| {
+            idle.is_due(now + Duration::from_secs(after), entries, dirty, is_worth_it, &policy)
+        };
+        assert!(!due(0, 9, 999, true) && due(0, 10, 0, false) && due(0, 1, 1000, true));
+        assert!(!due(0, 1, 2999, false) && due(0, 1, 3000, false));
+        assert!(!due(29, 1, 0, true) && due(30, 1, 0, false) && due(30, 0, 1, false));
+        assert!(!due(300, 0, 0, true), "nothing changed");
     }
 }

@@ -149,9 +149,9 @@ impl Replica {
 
     /// Whether a checkpoint should begin.
     pub fn checkpoint_is_due(&mut self, now: Instant, policy: &CheckpointPolicy) -> bool {
-        let dirty = self.machine.store().dirty_bytes();
         let entries = self.applied.get() - self.checkpointed.get();
-        self.checkpoint.is_due(now, entries, dirty, policy)
+        let store = self.machine.store();
+        self.checkpoint.is_due(now, entries, store.dirty_bytes(), store.is_worth_writing(), policy)
     }
 
     /// Whether nothing more may be applied before the checkpoint under way is on disk.

@@ -48,6 +48,7 @@ impl Store {
         let meta = PageWrite { first: meta::place(generation), bytes: Arc::new(meta.encode()) };
         self.writing = Some(Writing { generation, note: note.to_vec(), file_bytes, slabs, frames });
         self.building += 1;
+        (self.changes, self.rewritten) = (0, 0);
         self.epochs.begun = self.epochs.now;
         self.epochs.now += 1;
         Checkpoint { write_bytes, meta, file_bytes }

@@ -11,7 +11,7 @@ use super::space::{Extent, Space};
 use super::space_load::SpaceLoad;
 use super::{Cursor, Damage, Entry, Fault, Head, Options, PageId, Root, Sums, Tree, ViewId, What, meta};
 use crate::base::AlignedBuffer;
-use crate::base::limits::{PAGE_BYTES, TREES_MAX, VIEWS_MAX};
+use crate::base::limits::{CHECKPOINT_CHANGES_PER_PAGE, PAGE_BYTES, TREES_MAX, VIEWS_MAX};
 
 /// A page file and its trees. See the [module](super) for what it keeps true.
 pub struct Store {
@@ -27,6 +27,9 @@ pub struct Store {
     /// The checkpoint that changes made now belong to.
     pub(super) building: u64,
     pub(super) writing: Option<Writing>,
+    /// Changes of entries since the last checkpoint began, and the pages of earlier ones that were dirtied for them.
+    pub(super) changes: u64,
+    pub(super) rewritten: u64,
     pub(super) note: Vec<u8>,
     pub(super) file_bytes: u64,
     pub(super) interrupted: bool,
@@ -57,6 +60,8 @@ impl Store {
             durable: 0,
             building: 1,
             writing: None,
+            changes: 0,
+            rewritten: 0,
             note: Vec::new(),
             file_bytes: 0,
             interrupted: false,
@@ -120,6 +125,12 @@ impl Store {
     /// The bytes that the next checkpoint would write.
     pub fn dirty_bytes(&self) -> u64 {
         self.cache.dirty_bytes() as u64
+    }
+
+    /// Whether the pages that the next checkpoint writes once more have had so many changes each, on average, that it is worth it: a
+    /// page that has had one would have more if it were written later. What is new is written once in any case.
+    pub fn is_worth_writing(&self) -> bool {
+        self.changes >= CHECKPOINT_CHANGES_PER_PAGE * self.rewritten
     }
 
     /// Those, and the bytes that the checkpoint under way took.

@@ -2,7 +2,7 @@
 
 use super::test_disk::TestDisk;
 use super::*;
-use crate::base::limits::{PAGE_BYTES, TRIMS_UNTIL_COLD, TRIMS_UNTIL_RETURNED_COLD};
+use crate::base::limits::{CHECKPOINT_CHANGES_PER_PAGE, PAGE_BYTES, TRIMS_UNTIL_COLD, TRIMS_UNTIL_RETURNED_COLD};
 
 const TREE: Tree = Tree(1);
 const BIG_CACHE: usize = 64 << 20;
@@ -140,6 +140,33 @@ fn changes_during_a_checkpoint_belong_to_the_next() {
     disk.checkpoint(&mut store, b"3");
     disk.check_sound();
     assert_eq!(value(&mut disk, &mut store, 2), Some(b"three".to_vec()));
+}
+
+#[test]
+fn pages_are_worth_writing_again_when_they_have_changed_much() {
+    const ROWS: u32 = 100;
+    let mut store = filled(ROWS * 1_000, &[7; 100]);
+    let mut disk = TestDisk::default();
+    assert!(store.is_worth_writing(), "all is new");
+    disk.checkpoint(&mut store, b"1");
+    assert!(store.is_worth_writing(), "nothing is dirty");
+    let put = |store: &mut Store, number| store.put(TREE, &key(number), &[&[8; 100]], 0).expect("cached");
+    for round in 0..CHECKPOINT_CHANGES_PER_PAGE as u32 {
+        (0..ROWS).for_each(|row| put(&mut store, row * 1_000 + round));
+        assert!(
+            !store.is_worth_writing() || round + 1 >= CHECKPOINT_CHANGES_PER_PAGE as u32,
+            "after {round} changes of each leaf"
+        );
+    }
+    (0..2 * ROWS).for_each(|row| put(&mut store, row % ROWS * 1_000));
+    assert!(store.is_worth_writing(), "branches are few");
+    store.begin_checkpoint(b"2");
+    put(&mut store, 1);
+    assert!(!store.is_worth_writing(), "what the checkpoint took is not counted again");
+    for number in 0..1_000 {
+        put(&mut store, ROWS * 1_000 + number);
+    }
+    assert!(store.is_worth_writing(), "what is appended is written once");
 }
 
 #[test]

@@ -138,6 +138,7 @@ impl Store {
     /// Makes all pages of a way down changeable, and lets each name the one below where it now is.
     #[inline]
     pub(super) fn make_writable(&mut self, tree: Tree, path: &mut Path) {
+        self.changes += 1;
         // Above a page that may be changed, all may.
         if self.is_writable(path.leaf().0) {
             return;
@@ -152,6 +153,7 @@ impl Store {
                 continue;
             }
             let moved = self.relocate(frame);
+            self.rewritten += 1;
             path.steps[depth].frame = moved;
             self.set_reference(tree, path, depth, self.cache.reference(moved));
         }

@@ -261,10 +261,11 @@ impl Member {
 
     fn checkpoints(&self) -> CheckpointPolicy {
         // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those dirty beside it
-        // take no more than four of these shares, which is half of the cache.
-        let dirty = self.cache_bytes() / u64::from(self.identity.initial.shards) / 8;
+        // take no more than half of the memory for pages.
+        let of = |bytes: u64, part: u64| (bytes / u64::from(self.identity.initial.shards) / part).max(256 << 10);
         CheckpointPolicy {
-            dirty_bytes: dirty.clamp(256 << 10, 64 << 20),
+            dirty_bytes: of(self.cache_bytes(), 8).min(64 << 20),
+            dirty_bytes_max: of(self.hot_bytes(), 4).min(1 << 30),
             entries: self.config.snapshot_count,
             interval: Duration::from_secs(30),
         }

@@ -34,7 +34,7 @@ const LIMITS: WriterLimits =
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(1000);
 /// When checkpoints are due.
 const CHECKPOINTS: CheckpointPolicy =
-    CheckpointPolicy { dirty_bytes: 48 << 10, entries: 10_000, interval: Duration::from_secs(2) };
+    CheckpointPolicy { dirty_bytes: 48 << 10, dirty_bytes_max: 96 << 10, entries: 10_000, interval: Duration::from_secs(2) };
 
 /// How a run is laid out.
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_SEGMENTS_BEFORE_CHECKPOINT, WAL_SEGMENTS_SPARE};
 use crate::base::mutant::Mutant;
 use crate::base::{Instant, Prng};
 
@@ -398,7 +399,9 @@ impl World {
     /// Logs are compacted: what a member at rest keeps does not grow with what was written.
     fn check_disk(&self) -> Result<(), String> {
         let (wal, _) = self.disk.used();
-        let most = u64::from(self.shape.cores) * 5 * SEGMENT_BYTES;
+        // In use, spare, and kept to be recycled.
+        let segments = WAL_SEGMENTS_BEFORE_CHECKPOINT + WAL_SEGMENTS_SPARE + WAL_FREE_KEPT_MAX;
+        let most = u64::from(self.shape.cores) * segments as u64 * SEGMENT_BYTES;
         if wal > most {
             return Err(format!("the WAL takes {wal} bytes at rest, more than {most}"));
         }
