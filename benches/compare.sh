@@ -231,13 +231,16 @@ disturb() {
     done
 }
 
+# Each time at once, and when the pages that the puts want have come to memory.
 load_grown() {
-    local puts=(put "${HEAVY[@]}" --key-space "$grown_keys")
+    local puts=(put "${HEAVY[@]}" --key-space "$grown_keys") warm=(--warm-up "$((3 * seconds))s")
     column=empty
     measure grown "${puts[@]}"
+    measure grown-warm "${puts[@]}" "${warm[@]}"
     measure grown-fill "${puts[@]}" --keys sequential --total "$grown_keys" --warm-up 0s --duration 1h
     column=grown
     measure grown "${puts[@]}"
+    measure grown-warm "${puts[@]}" "${warm[@]}"
 }
 
 load_larger() {

@@ -41,8 +41,8 @@ impl Defragmenting {
         Defragmenting { stage, passes: 0, first_bytes: file_bytes, before_bytes: u64::MAX }
     }
 
-    /// Whether a checkpoint should begin.
-    pub(super) fn wants_checkpoint(&self) -> bool {
+    /// Whether it is checkpoints that it waits for.
+    fn wants_checkpoint(&self) -> bool {
         matches!(self.stage, Stage::Settle(_))
     }
 
@@ -112,6 +112,13 @@ impl Shard {
     pub(super) fn defragments(&self, policy: &CheckpointPolicy) -> bool {
         let moves = self.defragmenting.as_ref().is_some_and(Defragmenting::moves);
         moves && self.replica.checkpoint_is_idle() && self.replica.dirty_bytes() < policy.dirty_bytes
+    }
+
+    /// Whether a defragmentation goes on behind a checkpoint only.
+    pub(super) fn defragmentation_wants_checkpoint(&self, policy: &CheckpointPolicy) -> bool {
+        self.defragmenting
+            .as_ref()
+            .is_some_and(|d| d.wants_checkpoint() || d.moves() && self.replica.dirty_bytes() >= policy.dirty_bytes)
     }
 
     /// A checkpoint is on disk: the defragmentation goes on, or is over.

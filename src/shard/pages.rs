@@ -159,12 +159,11 @@ impl Core {
         self.retry_refused(place, effects);
         let stamp = self.stamp();
         let due = self.stopping || self.log.wants_checkpoint();
-        let shard = &mut self.shards[place];
         let policy = self.layout.checkpoints;
-        let replica = &mut shard.replica;
+        let defragmenting = self.shards[place].defragmentation_wants_checkpoint(&policy);
+        let replica = &mut self.shards[place].replica;
         let behind = replica.applied() > replica.checkpointed();
-        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk()
-            || shard.defragmenting.as_ref().is_some_and(Defragmenting::wants_checkpoint);
+        let settling = replica.sliced() >= self.settle && replica.sliced() > replica.sliced_on_disk() || defragmenting;
         if replica.is_whole()
             && replica.checkpoint_is_idle()
             && (replica.checkpoint_is_due(self.now, &policy) || (due && behind) || settling)
