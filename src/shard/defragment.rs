@@ -41,8 +41,8 @@ impl Defragmenting {
         Defragmenting { stage, passes: 0, first_bytes: file_bytes, before_bytes: u64::MAX }
     }
 
-    /// Whether it is checkpoints that it waits for.
-    fn wants_checkpoint(&self) -> bool {
+    /// Whether checkpoints are to come before it goes on.
+    fn settles(&self) -> bool {
         matches!(self.stage, Stage::Settle(_))
     }
 
@@ -118,7 +118,7 @@ impl Shard {
     pub(super) fn defragmentation_wants_checkpoint(&self, policy: &CheckpointPolicy) -> bool {
         self.defragmenting
             .as_ref()
-            .is_some_and(|d| d.wants_checkpoint() || d.moves() && self.replica.dirty_bytes() >= policy.dirty_bytes)
+            .is_some_and(|d| d.settles() || d.moves() && self.replica.dirty_bytes() >= policy.dirty_bytes)
     }
 
     /// A checkpoint is on disk: the defragmentation goes on, or is over.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_SEGMENTS_BEFORE_CHECKPOINT, WAL_SEGMENTS_SPARE};
+use crate::base::limits::{WAL_FREE_KEPT_MAX, WAL_SEGMENTS_SPARE};
 use crate::base::mutant::Mutant;
 use crate::base::{Instant, Prng};
 
@@ -399,8 +399,8 @@ impl World {
     /// Logs are compacted: what a member at rest keeps does not grow with what was written.
     fn check_disk(&self) -> Result<(), String> {
         let (wal, _) = self.disk.used();
-        // In use, spare, and kept to be recycled.
-        let segments = WAL_SEGMENTS_BEFORE_CHECKPOINT + WAL_SEGMENTS_SPARE + WAL_FREE_KEPT_MAX;
+        // The one in use and the one before it, spare ones, and those kept to be recycled.
+        let segments = 2 + WAL_SEGMENTS_SPARE + WAL_FREE_KEPT_MAX;
         let most = u64::from(self.shape.cores) * segments as u64 * SEGMENT_BYTES;
         if wal > most {
             return Err(format!("the WAL takes {wal} bytes at rest, more than {most}"));
