@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 
+use super::pace::Pace;
+use super::readiness::Readiness;
 use crate::base::Instant;
 use crate::base::limits::{EXECUTOR_BLOCKING_THREADS, EXECUTOR_IO_BYTES, EXECUTOR_RING_ENTRIES};
 use crate::io::{Clock, Tasks, Urgency};
@@ -32,12 +34,14 @@ pub struct CoreOptions {
     pub cpu: Option<usize>,
     /// How long it looks for work before it sleeps.
     pub spin: Duration,
+    /// How long what arrives on many sockets waits for more; see [`Pace`].
+    pub gather: Duration,
 }
 
 impl CoreOptions {
     /// An unpinned executor that sleeps at once when there is nothing to do.
     pub fn named(name: impl Into<String>) -> CoreOptions {
-        CoreOptions { name: name.into(), cpu: None, spin: Duration::ZERO }
+        CoreOptions { name: name.into(), cpu: None, spin: Duration::ZERO, gather: Duration::ZERO }
     }
 
     fn builder(&self) -> LocalExecutorBuilder {
@@ -55,6 +59,14 @@ impl CoreOptions {
 pub struct Executor {
     prompt: TaskQueueHandle,
     background: TaskQueueHandle,
+    readiness: Readiness,
+}
+
+impl Executor {
+    /// The sockets that wait here.
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
 }
 
 /// A started executor.
@@ -76,7 +88,8 @@ where
     T: Send + 'static,
     F: Future<Output = T> + 'static,
 {
-    let handle = options.builder().spawn(|| prompt_main(main)).map_err(io::Error::from)?;
+    let gather = options.gather;
+    let handle = options.builder().spawn(move || prompt_main(gather, main)).map_err(io::Error::from)?;
     Ok(CoreHandle(handle))
 }
 
@@ -86,15 +99,16 @@ where
     F: Future<Output = T> + 'static,
 {
     let executor = options.builder().make().map_err(io::Error::from)?;
-    Ok(executor.run(prompt_main(main)))
+    Ok(executor.run(prompt_main(options.gather, main)))
 }
 
 /// Makes the queues and runs `main` in the prompt one.
-async fn prompt_main<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Executor) -> F) -> T {
+async fn prompt_main<T: 'static, F: Future<Output = T> + 'static>(gather: Duration, main: impl FnOnce(Executor) -> F) -> T {
     let here = glommio::executor();
     let executor = Executor {
         prompt: here.create_task_queue(Shares::Static(PROMPT_SHARES), Latency::Matters(PROMPT_LATENCY), "prompt"),
         background: here.create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background"),
+        readiness: Readiness::new().expect("an executor starts with files to spare"),
     };
     let prompt = executor.prompt;
     executor.spawn(Urgency::Prompt, async {
@@ -102,6 +116,8 @@ async fn prompt_main<T: 'static, F: Future<Output = T> + 'static>(main: impl FnO
             glommio::timer::sleep(HEARTBEAT).await;
         }
     });
+    let clock = executor.clone();
+    executor.spawn(Urgency::Prompt, executor.readiness.clone().watch(move || clock.now(), Pace::new(gather)));
     glommio::spawn_local_into(main(executor), prompt).expect("the queue was just made").await
 }
 

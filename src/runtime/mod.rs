@@ -11,11 +11,14 @@
 //!   (`executor`).
 //! * An asynchronous O_DSYNC write needs a kworker on most devices, which busy CPUs keep waiting; one on a thread does not (`disk`).
 //! * A [`glommio::io::DmaFile`] writes from memory that it gave out itself, so writes copy once (`disk`).
-//! * Sockets are readiness-based and know no writev: whoever writes coalesces (`network`).
+//! * Its poll of a socket interrupts the thread whenever something arrives, so sockets wait in an epoll instance, and io_uring polls that
+//!   (`readiness`). It polls for its own streams alone, so it is handed one that is none.
 
 mod disk;
 mod executor;
 mod network;
+mod pace;
+mod readiness;
 
 pub use disk::DiskFile;
 pub use executor::{CoreHandle, CoreOptions, Executor, run_here, start};

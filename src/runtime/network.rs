@@ -1,16 +1,18 @@
 //! TCP sockets.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_lite::{AsyncRead as _, AsyncWrite as _};
-use glommio::net::{AcceptedTcpStream, TcpStream};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Executor;
+use super::readiness::{Direction, Registered};
 use crate::base::limits::LISTEN_BACKLOG;
 use crate::io::{Listener, Network};
 
@@ -18,15 +20,13 @@ use crate::io::{Listener, Network};
 const KEEPALIVE_SECONDS: libc::c_int = 15;
 
 /// A connection of this executor.
-pub struct Socket(TcpStream);
+pub struct Socket(Registered<TcpStream>);
 
 /// A connection taken and not yet tied to an executor.
-pub struct AcceptedSocket(AcceptedTcpStream);
+pub struct AcceptedSocket(TcpStream);
 
 /// A socket that listens.
-pub struct BoundListener {
-    listener: glommio::net::TcpListener,
-}
+pub struct BoundListener(Registered<TcpListener>);
 
 /// The addresses that `host` (a name or an IP address, IPv6 without brackets) means: what etcd listens on for a URL with it.
 /// `localhost` gives 127.0.0.1 and ::1 where the system resolves it to both.
@@ -81,7 +81,7 @@ impl BoundListener {
     ///
     /// # Errors
     /// The system's, when it does not listen.
-    pub fn from_std(listener: TcpListener) -> io::Result<BoundListener> {
+    pub fn from_std(executor: &Executor, listener: TcpListener) -> io::Result<BoundListener> {
         // What is set here, the accepted sockets inherit. A peer that vanished without a word is noticed by TCP's own probes.
         for (level, option, value) in [
             (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
@@ -95,8 +95,8 @@ impl BoundListener {
         if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: into_raw_fd gives up the only owner of an open, listening socket.
-        Ok(BoundListener { listener: unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) } })
+        listener.set_nonblocking(true)?;
+        Ok(BoundListener(Registered::new(executor.readiness(), listener)?))
     }
 }
 
@@ -106,17 +106,35 @@ impl Network for Executor {
 
     fn listen(&self, address: SocketAddr) -> io::Result<BoundListener> {
         // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: a port that another process listens on is refused.
-        BoundListener::from_std(TcpListener::bind(address)?)
+        BoundListener::from_std(self, TcpListener::bind(address)?)
     }
 
     fn adopt(&self, accepted: AcceptedSocket) -> io::Result<Socket> {
-        Ok(Socket(accepted.0.bind_to_executor()))
+        accepted.0.set_nonblocking(true)?;
+        Ok(Socket(Registered::new(self.readiness(), accepted.0)?))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
-        let stream = TcpStream::connect(address).await.map_err(io::Error::from)?;
-        stream.set_nodelay(true)?;
-        Ok(Socket(stream))
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let socket = Registered::new(self.readiness(), TcpStream::from(socket))?;
+        poll_fn(|cx| socket.poll(Direction::Write, cx, connected)).await?;
+        socket.socket().set_nodelay(true)?;
+        Ok(Socket(socket))
+    }
+}
+
+/// How a connection attempt went; `WouldBlock` while it is under way.
+fn connected(socket: &TcpStream) -> io::Result<()> {
+    match (socket.take_error()?, socket.peer_addr()) {
+        (Some(e), _) => Err(e),
+        (None, Err(e)) if e.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+        (None, peer) => peer.map(|_| ()),
     }
 }
 
@@ -131,35 +149,44 @@ impl Listener for BoundListener {
     type Accepted = AcceptedSocket;
 
     async fn accept(&self) -> io::Result<AcceptedSocket> {
-        Ok(AcceptedSocket(self.listener.shared_accept().await?))
+        let (socket, _) = poll_fn(|cx| self.0.poll(Direction::Read, cx, TcpListener::accept)).await?;
+        Ok(AcceptedSocket(socket))
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+        self.0.socket().local_addr()
     }
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // Whoever reads passes initialised memory, so nothing is filled here.
         let unfilled = buf.initialize_unfilled();
-        let read = std::task::ready!(Pin::new(&mut self.0).poll_read(cx, unfilled))?;
+        let room = unfilled.len();
+        let read = std::task::ready!(self.0.poll(Direction::Read, cx, |mut socket| socket.read(unfilled)))?;
+        if read < room {
+            self.0.is_drained();
+        }
         buf.advance(read);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll(Direction::Write, cx, |mut socket| socket.write(buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.0.socket().shutdown(Shutdown::Write) {
+            // The peer was quicker.
+            Err(e) if e.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(e)),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -24,6 +24,9 @@ fn two_ends_talk() {
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
         let taken = listen_on(&executor, "127.0.0.1", address.port()).err().expect("the port is taken");
         assert_eq!(taken.to_string(), format!("listen tcp {address}: bind: address already in use"));
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+        let refused = executor.connect(free).await.err().expect("nobody listens there any more");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         assert!(!listen_on(&executor, "localhost", 0).expect("free ports").is_empty());
         let client = executor.clone();
         executor.spawn(Urgency::Prompt, async move {

@@ -280,7 +280,7 @@ async fn take_connections(
     }
     for listener in listeners {
         let (tasks, to_fronts) = (executor.clone(), to_fronts.clone());
-        let listener = match runtime::BoundListener::from_std(listener) {
+        let listener = match runtime::BoundListener::from_std(&executor, listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "a client listener does not listen");

@@ -238,10 +238,10 @@ fn a_torn_tail_is_cut_and_named() {
     let segment = copied.segment();
     // A batch of which the header came to the disk, and something else than what it tells of behind it.
     let file = OpenOptions::new().read(true).write(true).open(&segment).expect("a file");
-    let mut torn = [0; PAGE_BYTES / 2];
+    let mut torn = [0; BLOCK_BYTES];
     torn.iter_mut().for_each(|b| *b = prng.below(256) as u8);
     file.read_exact_at(&mut torn[..BATCH_HEADER_BYTES], 0).expect("a batch");
-    let end = used(&segment).next_multiple_of(PAGE_BYTES as u64);
+    let end = used(&segment).next_multiple_of(BLOCK_BYTES as u64);
     file.write_all_at(&torn, end).expect("written");
     let member = Spec::new(copied.dir.path()).with(&["--cpus", "1"]).start();
     let log = member.log();

@@ -1,0 +1,152 @@
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use futures_lite::future;
+
+use super::*;
+use crate::io::{Tasks, Urgency};
+use crate::runtime::{CoreOptions, Executor, run_here};
+
+/// Far more sockets than one look hears of.
+const SOCKETS: usize = 3 * SOCKETS_PER_LOOK_MAX;
+
+fn with_executor<F: Future<Output = ()> + 'static>(gather: Duration, main: impl FnOnce(Executor) -> F) {
+    run_here(&CoreOptions { gather, ..CoreOptions::named("readiness-test") }, main).expect("an executor");
+}
+
+/// A registered end, and the other one, which blocks.
+fn pair(executor: &Executor) -> (Registered<TcpStream>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let far = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let (near, _) = listener.accept().expect("connected");
+    near.set_nonblocking(true).expect("a socket");
+    (Registered::new(executor.readiness(), near).expect("registered"), far)
+}
+
+async fn read(socket: &Registered<TcpStream>, buffer: &mut [u8]) -> io::Result<usize> {
+    let room = buffer.len();
+    let count = poll_fn(|cx| socket.poll(Direction::Read, cx, |mut socket| socket.read(buffer))).await?;
+    if count < room {
+        socket.is_drained();
+    }
+    Ok(count)
+}
+
+/// Lets everything run that has something to do, and looks at the sockets once more.
+async fn settle(executor: &Executor) {
+    for _ in 0..3 {
+        executor.yield_now().await;
+    }
+}
+
+#[test]
+fn what_is_no_socket_is_polled_for_too() {
+    with_executor(Duration::ZERO, |executor| async move {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        for _ in 0..3 {
+            let mut polled = std::pin::pin!(readable(reader.as_fd()));
+            for _ in 0..3 {
+                assert!(future::poll_once(&mut polled).await.is_none(), "there is nothing in it");
+                settle(&executor).await;
+            }
+            writer.write_all(&[7]).expect("room");
+            polled.await.expect("it is readable");
+            (&reader).read_exact(&mut [0]).expect("what was written");
+        }
+    });
+}
+
+#[test]
+fn an_end_is_seen_whether_it_came_with_the_last_bytes_or_behind_them() {
+    with_executor(Duration::ZERO, |executor| async move {
+        for with_the_bytes in [true, false] {
+            let (socket, mut far) = pair(&executor);
+            let mut buffer = [0; 100];
+            // Not ready any more, so that what comes has to be heard of.
+            assert!(future::poll_once(read(&socket, &mut buffer)).await.is_none());
+            far.write_all(b"last").expect("room");
+            let mut far = Some(far);
+            if with_the_bytes {
+                far = None;
+            }
+            assert_eq!(read(&socket, &mut buffer).await.expect("received"), 4);
+            drop(far);
+            for _ in 0..2 {
+                assert_eq!(read(&socket, &mut buffer).await.expect("the end"), 0);
+            }
+        }
+    });
+}
+
+#[test]
+fn who_was_refused_goes_on_when_the_peer_has_read() {
+    with_executor(Duration::ZERO, |executor| async move {
+        let (socket, mut far) = pair(&executor);
+        let write =
+            async |bytes: &[u8]| poll_fn(|cx| socket.poll(Direction::Write, cx, |mut socket| socket.write(bytes))).await;
+        let mut sent = 0;
+        while let Some(count) = future::poll_once(write(&[1; 1 << 16])).await {
+            sent += count.expect("sent");
+        }
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).expect("all of it");
+            received.len()
+        });
+        sent += write(&[1; 1 << 16]).await.expect("sent");
+        drop(socket);
+        assert_eq!(reader.join().expect("it read"), sent);
+    });
+}
+
+#[test]
+fn each_of_many_sockets_is_heard_again_and_again() {
+    for gather in [Duration::ZERO, Duration::from_micros(200)] {
+        with_executor(gather, |executor| async move {
+            let heard = Rc::new(Cell::new(0));
+            let mut others = Vec::new();
+            for _ in 0..SOCKETS {
+                let (socket, other) = pair(&executor);
+                others.push(other);
+                let heard = heard.clone();
+                executor.spawn(Urgency::Prompt, async move {
+                    while read(&socket, &mut [0; 16]).await.expect("received") > 0 {
+                        heard.set(heard.get() + 1);
+                    }
+                });
+            }
+            for round in 1..=20 {
+                for other in &mut others {
+                    other.write_all(&[1]).expect("room");
+                }
+                while heard.get() < round * SOCKETS {
+                    executor.yield_now().await;
+                }
+            }
+            drop(others);
+            while !executor.readiness().0.places.borrow().is_empty() {
+                executor.yield_now().await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_place_is_free_for_the_next_socket() {
+    with_executor(Duration::ZERO, |executor| async move {
+        for round in 0..100u8 {
+            let (socket, mut far) = pair(&executor);
+            far.write_all(&[round]).expect("room");
+            if round % 3 == 0 {
+                // Gone with something unread and a look to come.
+                drop(socket);
+                continue;
+            }
+            let mut buffer = [0; 2];
+            assert_eq!(read(&socket, &mut buffer).await.expect("received"), 1);
+            assert_eq!((buffer[0], socket.place), (round, 0));
+        }
+    });
+}
