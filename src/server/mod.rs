@@ -17,6 +17,7 @@
 //!  process   what /proc says of the process             (for /metrics)
 //! ```
 
+mod allocator;
 pub mod cores;
 pub mod datadir;
 mod http;

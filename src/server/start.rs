@@ -25,6 +25,7 @@ use crate::runtime;
 use crate::shard::Layout;
 use crate::wal::{Ledger, SegmentName, WalId, WriterLimits, WriterOptions};
 
+use super::allocator;
 use super::cores::{self, cpus_found};
 use super::datadir::{DataDir, DataDirError, Stage};
 use super::identity::{cluster_id, initial_member_id};
@@ -367,6 +368,7 @@ impl Running {
 
     /// Serves from the moment that the member leads until a signal or a failure.
     fn serve(self, mut dir: DataDir, signals: &Signals) -> Result<(), StartError> {
+        allocator::keep();
         let stopping = signals.watch();
         for _ in 0..self.accept.len() {
             let early = flume::Selector::new()
@@ -388,10 +390,16 @@ impl Running {
         }
         tracing::info!("ready to serve client requests");
         super::notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "READY=1").ok();
-        let stopped = flume::Selector::new()
-            .recv(&stopping, |signal| Ok(signal.unwrap_or_default()))
-            .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended by itself".into())))
-            .wait();
+        let stopped = loop {
+            let news = flume::Selector::new()
+                .recv(&stopping, |signal| Ok(signal.unwrap_or_default()))
+                .recv(&self.ended, |r| Err(r.ok().and_then(Result::err).unwrap_or_else(|| "a thread ended by itself".into())))
+                .wait_timeout(allocator::GIVE_BACK_INTERVAL);
+            match news {
+                Ok(stopped) => break stopped,
+                Err(_) => allocator::give_back(),
+            }
+        };
         let signal = stopped.map_err(StartError::Fatal)?;
         tracing::info!(signal, "received signal; shutting down");
         super::notify::notify(std::env::var_os("NOTIFY_SOCKET").as_deref(), "STOPPING=1").ok();

@@ -1,4 +1,4 @@
-//! Overwriting the same keys for ever: the log does not grow, and a start takes no longer.
+//! What does not grow: the log under keys that are overwritten for ever, and the memory behind large answers.
 //!
 //! `ETCRING_OVERWRITES=2000000 ETCRING_VALUE_BYTES=100 cargo test --release --test kill overwrites -- --nocapture` does more of it.
 
@@ -14,8 +14,8 @@ use etcring::proto::etcdserverpb as pb;
 use tokio::task::spawn_local;
 
 use super::rounds::number;
-use crate::support::grpc::{Client, PUT, block_on, bytes};
-use crate::support::process::{Spec, TestDir};
+use crate::support::grpc::{Client, PUT, RANGE, block_on, bytes};
+use crate::support::process::{PATIENCE, Spec, TestDir, poll};
 
 const OVERWRITES_DEFAULT: u64 = 50_000;
 const VALUE_BYTES_DEFAULT: u64 = 4096;
@@ -98,4 +98,33 @@ fn overwrites_leave_few_segments() {
         let now = client.revision().await;
         assert_eq!(now, overwrites as i64 + 1, "every overwrite has its revision");
     });
+}
+
+/// A figure of /proc/PID/status, in bytes.
+fn memory(process: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
+    line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().expect("a number of kB") << 10
+}
+
+#[test]
+fn what_a_large_answer_took_is_given_back() {
+    const VALUES: u64 = 50;
+    const VALUE_BYTES: usize = 1 << 20;
+    let dir = TestDir::new("memory");
+    let member = Spec::new(dir.path()).start();
+    block_on(async {
+        let client = Client::connect(member.port).await.expect("a member that serves");
+        for number in 0..VALUES {
+            client.put(&format!("key-{number}"), &vec![7; VALUE_BYTES]).await;
+        }
+        let everything = pb::RangeRequest { key: bytes("key-"), range_end: bytes("key."), ..Default::default() };
+        let answer: pb::RangeResponse = client.must(RANGE, &everything).await;
+        assert_eq!(answer.count, VALUES as i64);
+    });
+    let highest = memory(member.id(), "VmHWM:");
+    let answer = VALUES * VALUE_BYTES as u64;
+    assert!(highest > 2 * answer, "the values and the answer were in memory: {highest} bytes");
+    let is_back = poll(PATIENCE, || memory(member.id(), "VmRSS:") < highest - answer / 2);
+    assert!(is_back, "{} bytes are resident, of {highest}", memory(member.id(), "VmRSS:"));
 }
