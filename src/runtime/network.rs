@@ -165,7 +165,7 @@ impl AsyncRead for Socket {
         let room = unfilled.len();
         let read = std::task::ready!(self.0.poll(Direction::Read, cx, |mut socket| socket.read(unfilled)))?;
         if read < room {
-            self.0.is_drained();
+            self.0.mark_drained();
         }
         buf.advance(read);
         Poll::Ready(Ok(()))

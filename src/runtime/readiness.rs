@@ -65,11 +65,10 @@ impl Half {
         Half { is_ready: true, waiter: None }
     }
 
-    fn make_ready(&mut self) {
+    /// It is ready from now on; gives who is to be woken.
+    fn make_ready(&mut self) -> Option<Waker> {
         self.is_ready = true;
-        if let Some(waiter) = self.waiter.take() {
-            waiter.wake();
-        }
+        self.waiter.take()
     }
 
     fn wait(&mut self, waker: &Waker) {
@@ -98,11 +97,13 @@ impl Readiness {
     /// Wakes who waits for a socket, for ever.
     pub async fn watch(self, clock: impl Fn() -> Instant, mut pace: Pace) {
         let mut events = vec![MaybeUninit::uninit(); SOCKETS_PER_LOOK_MAX];
+        let mut woken = Vec::new();
         loop {
             if readable(self.0.epoll.as_fd()).await.is_err() {
                 glommio::timer::sleep(RETRY).await;
             }
-            while self.look(&mut events, &mut pace) {
+            while self.look(&mut events, &mut woken, &mut pace) {
+                woken.drain(..).for_each(Waker::wake);
                 let rest = pace.rest(clock());
                 if rest.is_zero() {
                     break;
@@ -112,8 +113,8 @@ impl Readiness {
         }
     }
 
-    /// Wakes who waits for what has become ready; whether anything has.
-    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], pace: &mut Pace) -> bool {
+    /// Adds who waits for what has become ready to `woken`; whether anything has.
+    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], woken: &mut Vec<Waker>, pace: &mut Pace) -> bool {
         let Ok((events, _)) = epoll::wait(&self.0.epoll, events, Some(&rustix::event::Timespec::default())) else {
             return false;
         };
@@ -125,10 +126,10 @@ impl Readiness {
             place.ended |= ended;
             if ended || flags.contains(EventFlags::IN) {
                 pace.hears(&mut place.spoke);
-                place.read.make_ready();
+                woken.extend(place.read.make_ready());
             }
             if ended || flags.contains(EventFlags::OUT) {
-                place.write.make_ready();
+                woken.extend(place.write.make_ready());
             }
         }
         !events.is_empty()
@@ -202,7 +203,7 @@ impl<S: AsFd> Registered<S> {
     }
 
     /// Less was received than there was room for, so there is no more; what arrives from now on makes it ready again.
-    pub fn is_drained(&self) {
+    pub fn mark_drained(&self) {
         let mut places = self.readiness.0.places.borrow_mut();
         let place = &mut places[self.place];
         place.read.is_ready = place.ended;

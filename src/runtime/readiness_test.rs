@@ -29,7 +29,7 @@ async fn read(socket: &Registered<TcpStream>, buffer: &mut [u8]) -> io::Result<u
     let room = buffer.len();
     let count = poll_fn(|cx| socket.poll(Direction::Read, cx, |mut socket| socket.read(buffer))).await?;
     if count < room {
-        socket.is_drained();
+        socket.mark_drained();
     }
     Ok(count)
 }
