@@ -14,6 +14,7 @@
 //!  signals   SIGTERM and SIGINT, waited for
 //!  start     from flags to threads and listeners, and back
 //!  thread    what one executor runs
+//!  allocator when free memory goes back to the system (the main thread does it)
 //!  process   what /proc says of the process             (for /metrics)
 //! ```
 
