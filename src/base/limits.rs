@@ -22,10 +22,14 @@ pub const CREDITS_PER_CORE: usize = 16384;
 pub const APPLY_DELETES_BATCH: usize = 256;
 /// The most changes that a slice of compaction looks up at once.
 pub const COMPACT_BATCH: usize = 64;
-/// Leaves with the changes behind those that a compaction which waits for a page has read with it.
+/// Leaves with the changes behind those that a compaction, or its hash, which waits for a page has read with it.
 pub const COMPACT_AHEAD_PAGES: usize = 16;
 /// Versions that one slice of a compaction looks at or removes: what waits behind it waits for less than a millisecond.
-pub const COMPACT_SLICE_VISITS: u32 = 256;
+pub const COMPACT_SLICE_VISITS: u32 = 128;
+/// Bytes of keys and values that one slice of a compaction's hash takes in.
+pub const COMPACT_HASH_SLICE_BYTES: usize = 64 << 10;
+/// While clients ask for something, a core does one slice of a compaction, or of its hash, in this time.
+pub const COMPACT_SLICE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
 /// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
 /// what a page read alone costs more than one of many side by side.
 pub const COMPACT_FOLLOW_PART: u64 = 16;

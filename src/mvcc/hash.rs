@@ -172,8 +172,8 @@ impl Mvcc {
         Ok(chunk.finish(None))
     }
 
-    /// The pages that [`Mvcc::hash_entries`] will want and that are not in memory, to be read side by side: `most` leaves, and what the
-    /// next `most` entries want besides.
+    /// The pages that [`Mvcc::hash_entries`] will want and that are not in memory, to be read side by side: of the next `most`
+    /// leaves, and what the next `most` entries want besides.
     pub fn hash_ahead(&self, query: HashQuery, resume: Option<&EventsResume>, most: usize) -> Vec<Fault> {
         let mut wanted = self.changes_ahead(&hash_start(resume), query.revision, most);
         let mut cursor = self.store().cursor(REVISIONS).heads();

@@ -13,15 +13,15 @@ struct Ahead<'a> {
 }
 
 impl Reader<'_> {
-    /// The pages on the way from `from` up to `to` that are not in memory, as far as the branches above them are: at most `pages`, and
+    /// Those of the next `pages` pages on the way from `from` up to `to` that are not in memory, as far as the branches above them are;
     /// none behind `entries` entries.
     pub fn ahead(&self, tree: Tree, from: &[u8], to: Option<&[u8]>, pages: usize, entries: u64) -> Vec<Fault> {
         let ahead = Ahead { is_down: false, to, pages_left: pages, entries_left: entries, wanted: Vec::new() };
         self.look_from_root(tree, Some(from), ahead)
     }
 
-    /// The pages on the way down from `from` (None: from the last entry) that are not in memory, as far as the branches above them are:
-    /// at most `pages`.
+    /// Those of the next `pages` pages on the way down from `from` (None: from the last entry) that are not in memory, as far as the
+    /// branches above them are.
     pub fn ahead_down(&self, tree: Tree, from: Option<&[u8]>, pages: usize) -> Vec<Fault> {
         let ahead = Ahead { is_down: true, to: None, pages_left: pages, entries_left: u64::MAX, wanted: Vec::new() };
         self.look_from_root(tree, from, ahead)
@@ -38,15 +38,16 @@ impl Reader<'_> {
     /// Looks at what is below a page, from `from` on. Whether to go on behind it.
     fn look(&self, at: PageRef, level: u8, from: Option<&[u8]>, ahead: &mut Ahead<'_>) -> bool {
         let store = self.store;
-        let Some(frame) = store.cache.find(at.page) else {
+        let found = store.cache.find(at.page);
+        if found.is_none() {
             ahead.wanted.push(store.fault(at, 1, if level == 0 { Kind::Leaf } else { Kind::Branch }, level));
-            ahead.pages_left -= 1;
-            // What is below a branch shows when it is there.
-            return level == 0 && ahead.pages_left > 0;
-        };
-        if level == 0 {
-            return true;
         }
+        if level == 0 {
+            ahead.pages_left -= 1;
+            return ahead.pages_left > 0;
+        }
+        // What is below a branch shows when it is there.
+        let Some(frame) = found else { return false };
         let page = store.cache.page(frame);
         let is_down = ahead.is_down;
         let start = if is_down { page::cells(page) - 1 } else { 0 };

@@ -570,36 +570,44 @@ fn the_last_cell_of_a_page_may_outgrow_it() {
     }
 }
 
+/// How a walk over entries goes whose pages are read ahead, wherever it meets a missing one: how often it did, and how many were read.
+fn walked(
+    disk: &mut TestDisk,
+    numbers: impl Iterator<Item = u32> + Clone,
+    ahead: impl Fn(&Store, u32) -> Vec<Fault>,
+) -> (u32, usize) {
+    let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
+    let (mut faults, mut read) = (0, 0);
+    for number in numbers {
+        while let Err(fault) = store.get(TREE, &key(number)) {
+            let wanted = ahead(&store, number);
+            assert!(wanted.contains(&fault), "what is wanted at {number} is not asked for first");
+            faults += 1;
+            read += wanted.len();
+            wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));
+        }
+    }
+    (faults, read)
+}
+
 #[test]
 fn what_a_walk_will_come_to_is_known_ahead() {
     let mut disk = TestDisk::default();
     let mut store = filled(20_000, &[7; PAGE_BYTES / 14]);
     disk.checkpoint(&mut store, b"");
-    let (from, to) = (key(5_000), key(9_000));
+    let to = key(9_000);
     for (entries, pages) in [(u64::MAX, 64), (u64::MAX, 3), (500, 64)] {
-        let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
-        let mut rounds = 0;
-        loop {
-            let wanted = store.reader().ahead(TREE, &from, Some(&to), pages, entries);
-            assert!(wanted.len() <= pages, "{} pages at a time", wanted.len());
-            if wanted.is_empty() {
-                break;
-            }
-            rounds += 1;
-            wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));
-        }
-        let read = store.cached_bytes() / PAGE_BYTES as u64;
-        // The first leaf counts whole, though it may begin below `from`.
+        // The first leaf counts whole, though it may begin below.
         let last = if entries == 500 { 5_480 } else { 9_000 };
-        let mut cursor = store.cursor(TREE);
-        cursor.seek(&from).expect("it was read ahead");
-        while cursor.entry().expect("there are more keys").0 < &key(last - 1)[..] {
-            cursor.next().expect("it was read ahead");
-        }
+        let (faults, read) = walked(&mut disk, 5_000..last, |store, number| {
+            let wanted = store.reader().ahead(TREE, &key(number), Some(&to), pages, entries - u64::from(number - 5_000));
+            assert!(wanted.len() <= pages, "{} pages at a time", wanted.len());
+            wanted
+        });
         // Twelve entries to a leaf at most, half as many at least.
-        let leaves = u64::from(last - 5_000);
-        assert!(read < leaves / 6 + 25, "{read} pages for {leaves} entries");
-        assert!(pages < 64 || rounds < 20, "{rounds} rounds for {read} pages");
+        let leaves = (last - 5_000) / 6;
+        assert!(read < leaves as usize + 25, "{read} pages for {leaves} leaves");
+        assert!(faults < leaves / pages as u32 + 20, "{faults} times {pages} pages for {leaves} leaves");
     }
 }
 
@@ -608,24 +616,29 @@ fn what_a_walk_down_will_come_to_is_known_ahead() {
     let mut disk = TestDisk::default();
     let mut store = filled(20_000, &[7; PAGE_BYTES / 14]);
     disk.checkpoint(&mut store, b"");
-    for from in [None, Some(key(9_000))] {
-        let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
-        let mut rounds = 0;
-        let mut read = 0;
-        while read < 400 {
-            let wanted = store.reader().ahead_down(TREE, from.as_ref().map(|key| &key[..]), 64);
-            rounds += 1;
-            read += wanted.len();
-            wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));
-        }
-        assert!(rounds < 16, "{rounds} rounds for {read} pages");
-        let mut cursor = store.cursor(TREE);
-        let reached = match from {
-            None => cursor.seek_last(),
-            Some(from) => cursor.seek_before(&from),
-        };
-        reached.expect("it was read ahead");
-        // Six entries to a leaf at least, less the branches and leaves that a round may have begun with.
-        (0..(400 - 32) * 6).for_each(|_| cursor.prev().expect("it was read ahead"));
+    for (from, first) in [(None, 19_999), (Some(key(9_000)), 8_999)] {
+        let (faults, read) = walked(&mut disk, (first - 4_000..=first).rev(), |store, number| {
+            let from = if number == first { from } else { Some(key(number + 1)) };
+            store.reader().ahead_down(TREE, from.as_ref().map(|key| &key[..]), 64)
+        });
+        assert!(faults < 4_000 / 6 / 64 + 20, "{faults} times");
+        assert!(read < 4_000 / 6 + 64, "{read} pages");
     }
+}
+
+#[test]
+fn what_lies_farther_ahead_is_not_looked_for() {
+    let mut disk = TestDisk::default();
+    let mut store = filled(20_000, &[7; PAGE_BYTES / 14]);
+    disk.checkpoint(&mut store, b"");
+    let mut store = disk.open(Options::with_cache(BIG_CACHE)).expect("a whole checkpoint");
+    for number in 5_000..5_120 {
+        while let Err(fault) = store.get(TREE, &key(number)) {
+            disk.serve(&mut store, fault);
+        }
+    }
+    // Those entries are in ten to twenty leaves.
+    let wanted = |pages| store.reader().ahead(TREE, &key(5_000), None, pages, u64::MAX).len();
+    assert_eq!((wanted(3), wanted(10)), (0, 0));
+    assert_ne!(wanted(64), 0);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::base::limits::{READ_BYTES_PER_ROUND, READ_POLL, SPACE_RETRY};
+use crate::base::limits::{READ_BYTES_PER_ROUND, SPACE_RETRY};
 use crate::base::{CoreId, FrontId, GroupId, Index, Instant, LeaseId, Mark, Revision, Term};
 use crate::coordinator::Chief;
 use crate::group::{Replica, Stamp};
@@ -22,6 +22,7 @@ use super::layout::Layout;
 use super::log::CoreLog;
 use super::messages::{Answer, Leave, Refusal, Ticket, ToCore, ToFront, Write};
 use super::reading::Reading;
+use super::slices::Slices;
 
 /// One thread's share of the member.
 pub struct Core {
@@ -61,6 +62,7 @@ pub struct Core {
     pub(super) compacted_versions: u64,
     /// When cold pages are looked for next.
     pub(super) next_trim: Instant,
+    pub(super) slices: Slices,
     pub(super) now: Instant,
 }
 
@@ -225,6 +227,7 @@ impl Core {
             stopped: false,
             compacted_versions: 0,
             next_trim: now,
+            slices: Slices::new(now),
             now,
         }
     }
@@ -233,7 +236,10 @@ impl Core {
     pub fn handle(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         self.now = now;
         match event {
-            Event::Front(message) => self.front_asks(message, effects),
+            Event::Front(message) => {
+                self.slices.heard(now, &message);
+                self.front_asks(message, effects);
+            }
             Event::Core(message) => self.core_says(message, effects),
             Event::WalWritten(buffer) => self.wal_written(buffer, effects),
             Event::WalRefused(write) => self.wal_refused(write),
@@ -330,6 +336,7 @@ impl Core {
 
     /// The last part of [`Core::flush`].
     pub fn end_flush(&mut self, effects: &mut Vec<Effect>) {
+        self.slice_next(effects);
         for place in 0..self.shards.len() {
             if !self.shards[place].queue.is_empty() {
                 self.queued_writes(place, effects);
@@ -383,9 +390,7 @@ impl Core {
         let chief = self.chief.as_ref().and_then(|chief| chief.next_deadline());
         let log = self.log.next_deadline();
         let retry = self.shards.iter().filter_map(|s| Some(s.refused.as_ref()?.0 + SPACE_RETRY)).min();
-        // A compaction that cannot go on waits for a read to end. On another thread, nobody tells when it has.
-        let read = self.shards.iter().any(|s| s.slices(&policy)).then(|| self.now + READ_POLL);
-        [checkpoint, chief, log, retry, read].into_iter().flatten().min().unwrap_or(Instant::MAX)
+        [checkpoint, chief, log, retry, self.next_slice()].into_iter().flatten().min().unwrap_or(Instant::MAX)
     }
 
     /// The group's place among this core's shards.

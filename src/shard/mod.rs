@@ -6,7 +6,8 @@
 //!                 ├─ holds      a shard's part in what touches several        (rule 4)
 //!                 ├─ takeover   freeze, report, cut, barrier, open            (rules 6 to 9)
 //!                 ├─ log        the WAL: one write per wake-up, segments      (rules 17 and 18)
-//!                 ├─ pages      faults, applying, checkpoints, slices         (rule 16)
+//!                 ├─ pages      faults, applying, checkpoints
+//!                 ├─ slices     of compactions                                (rule 16)
 //!                 └─ chief      core 0: what coordinator and election ask for
 //! ```
 //!
@@ -29,6 +30,7 @@ pub mod messages;
 mod pages;
 mod reading;
 mod reads;
+mod slices;
 mod takeover;
 mod writes;
 

@@ -1,12 +1,10 @@
 //! Pages: faults, applying, checkpoints, compaction slices, eviction.
 
 use crate::base::limits::{
-    APPLY_AHEAD_READS, APPLY_BATCH_MAX, COMPACT_SLICE_VISITS, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SPACE_RETRY,
-    TRIM_INTERVAL,
+    APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SPACE_RETRY, TRIM_INTERVAL,
 };
 use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
-use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Machine, Replica};
-use crate::mvcc::{Budget, Compacted, Compaction};
+use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Replica};
 use crate::pages::{Fault, file_name};
 
 use super::core::{Core, Shard, Waiting};
@@ -14,9 +12,6 @@ use super::defragment::Defragmenting;
 use super::effects::{DiskEffect, Effect};
 use super::events::CoreMessage;
 use super::holds::HoldAsked;
-
-/// How much one slice of a compaction looks at.
-const SLICE: Budget = Budget { visits: COMPACT_SLICE_VISITS, bytes: usize::MAX };
 
 impl Core {
     /// Pages were read: what waited for them goes on.
@@ -66,7 +61,7 @@ impl Core {
             Waiting::Nobody => {}
             Waiting::Apply => self.shards[place].apply_waits = false,
             Waiting::Ahead(index) => self.shards[place].look_again(index, effects),
-            Waiting::Slice => self.shards[place].slice_waits -= 1,
+            Waiting::Slice => self.slice_again(place, effects),
             Waiting::Defragment => self.shards[place].defragmenting.iter_mut().for_each(Defragmenting::go_on),
         }
     }
@@ -154,7 +149,6 @@ impl Core {
 
     /// Slices of compaction, and a checkpoint when one is due.
     pub(super) fn tend_pages(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        self.slice(place, effects);
         self.defragment(place, effects);
         self.retry_refused(place, effects);
         let stamp = self.stamp();
@@ -208,37 +202,6 @@ impl Core {
         effects.push(Effect::Disk(disk));
     }
 
-    /// Removes what no read at the floor or above needs, a slice at a time; nothing that is being read (rule 16).
-    fn slice(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        let shard = &mut self.shards[place];
-        let (floor, done) = (shard.replica.floor(), shard.replica.sliced());
-        if !shard.slices(&self.layout.checkpoints) || self.board.lowest_read() < floor {
-            return;
-        }
-        let Machine::Keys(mvcc) = &mut shard.replica.machine else { return shard.replica.set_sliced(floor) };
-        if shard.slicing.as_ref().is_none_or(|s| s.floor() != floor) {
-            shard.slicing = Some(Compaction::new(done, floor));
-        }
-        let slicing = shard.slicing.as_mut().expect("begun above");
-        let removed = slicing.removed();
-        let outcome = mvcc.compact_slice(slicing, SLICE);
-        self.compacted_versions += slicing.removed() - removed;
-        match outcome {
-            Ok(Compacted::Part) => {}
-            Ok(Compacted::Whole) => {
-                shard.slicing = None;
-                shard.replica.set_sliced(floor);
-            }
-            Err(fault) => {
-                let ahead = mvcc.compact_ahead(slicing);
-                for fault in std::iter::once(fault).chain(ahead) {
-                    shard.slice_waits += 1;
-                    shard.wait_for(fault, Waiting::Slice, effects);
-                }
-            }
-        }
-    }
-
     /// Tells core 0 up to where nothing removable is left on disk.
     fn tell_sliced(&self, place: usize, effects: &mut Vec<Effect>) {
         let shard = &self.shards[place];
@@ -252,12 +215,12 @@ impl Core {
     /// Whether walks, applying, slices or defragmentation have more to do at once.
     pub fn has_background_work(&self) -> bool {
         let policy = self.layout.checkpoints;
-        self.shards.iter().any(|s| {
-            let slicing = s.slices(&policy) && self.board.lowest_read() >= s.replica.floor();
-            let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
-            let forgetting = s.overlay.has_up_to(s.replica.applied_revision());
-            slicing || applying || s.defragments(&policy) || forgetting || !s.sliced.is_empty()
-        })
+        self.has_slices()
+            || self.shards.iter().any(|s| {
+                let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
+                let forgetting = s.overlay.has_up_to(s.replica.applied_revision());
+                applying || s.defragments(&policy) || forgetting
+            })
     }
 
     /// The disk had no room for a step of a checkpoint: it is tried again a little later.
@@ -301,12 +264,6 @@ impl Core {
 }
 
 impl Shard {
-    /// Whether a compaction has more to remove, and waits for no page and no checkpoint.
-    pub(super) fn slices(&self, policy: &CheckpointPolicy) -> bool {
-        let held_up = !self.disk_full && self.replica.holds_up_compaction(policy);
-        self.replica.sliced() < self.replica.floor() && self.slice_waits == 0 && !held_up
-    }
-
     /// Whether what makes pages dirty waits for the checkpoint under way. Not on a full disk, where that may take for ever.
     fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
         !self.disk_full && self.replica.is_held_up(policy)

@@ -10,6 +10,7 @@ use super::core::{Core, Shard, Waiting, Walker};
 use super::effects::Effect;
 use super::messages::{Answer, Event, EventsRead, Leave, RangeRead, Read, Refusal, Ticket};
 use super::reading::{self, Found, Reading, SLICE};
+use super::slices::{hash_ahead_pages, hash_slice};
 
 impl Core {
     /// Answers a slice now, or when the pages that it needs are there.
@@ -26,14 +27,15 @@ impl Core {
         self.read_on(place, reading, effects);
     }
 
-    /// Whether reads have gathered so much in this round that this one waits for one of the next. Not so when a page has come that it
-    /// waited for, which may be gone by then.
+    /// Whether reads have gathered so much in this round that this one waits for one of the next, or it lets others go first. Not so when
+    /// a page has come that it waited for, which may be gone by then.
     pub(super) fn is_for_later(&self, read: &Read) -> bool {
-        self.read_bytes_left == 0 && !matches!(read, Read::Get { .. })
+        self.read_bytes_left == 0 && !matches!(read, Read::Get { .. }) || self.rests(read)
     }
 
     /// The next slice of a read.
     pub(super) fn read_on(&mut self, place: usize, mut reading: Reading, effects: &mut Vec<Effect>) {
+        self.read_sliced(&reading.read);
         let shard = &mut self.shards[place];
         let outcome = slice(shard, &mut reading, self.board.compact_floor());
         let mut ahead = match &outcome {
@@ -93,7 +95,7 @@ fn slice(shard: &Shard, reading: &mut Reading, compacted: Revision) -> Result<Op
         Read::HashKept(query) => return Ok(reading::hash_kept(shard.mvcc(), *query, found)?.map(Answer::HashKept)),
         Read::Hash { query, resume } => {
             let resume = resume.as_ref().and_then(EventsResume::decode);
-            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), SLICE)?;
+            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), hash_slice(*query))?;
             Answer::Hash { entries: chunk.entries, resume: chunk.resume.map(|place| place.encode()) }
         }
         Read::Attached { lease, at: _, resume } => {
@@ -167,7 +169,7 @@ impl Shard {
             Read::Range(range) => reading::range_ahead(self.view(), range, found, waits),
             Read::Hash { query, resume } => {
                 let resume = resume.as_ref().and_then(EventsResume::decode);
-                self.mvcc().hash_ahead(*query, resume.as_ref(), READ_AHEAD_PAGES)
+                self.mvcc().hash_ahead(*query, resume.as_ref(), hash_ahead_pages(*query))
             }
             Read::Events(events) => {
                 let (query, resume) = self.events_query(events, Revision::ZERO);

@@ -1,4 +1,4 @@
-//! Reads that take long, on a member whose caches hold a few pages.
+//! Reads and compactions that take long, most on a member whose caches hold a few pages.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::base::limits::{
-    COUNT_CORRECTIONS_MAX, PAGE_BYTES, READ_AHEAD_PAGES, READ_BYTES_PER_ROUND, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
+    COMPACT_SLICE_INTERVAL, COMPACT_SLICE_VISITS, COUNT_CORRECTIONS_MAX, PAGE_BYTES, READ_AHEAD_PAGES, READ_BYTES_PER_ROUND,
+    SLICE_BYTES_MAX, SLICE_VISITS_MAX,
 };
 use crate::base::{FrontId, GroupId, Instant, KeyRange, Prng, Revision};
 use crate::front::{CallId, Method, Status};
@@ -255,4 +256,36 @@ fn transactions_with_many_keys_whose_pages_are_not_in_memory_are_applied() {
     let call = rig.open(Method::Range, &list(0));
     let response: pb::RangeResponse = rig.answer(call);
     assert_eq!((response.kvs.len(), response.count, response.more), (5, KEYS as i64, true));
+}
+
+/// How long a compaction takes on a member all of whose pages are in memory, while puts follow one another or none come; and how many puts
+/// were answered meanwhile.
+fn compacted(with_puts: bool) -> (Duration, usize) {
+    let (mut rig, _) = Rig::with_cache(1 << 30);
+    let revision = (KEYS / OPERATIONS + CHANGED / OPERATIONS + 1) as i64;
+    let (began, mut puts) = (rig.now, 0);
+    let call = rig.open(Method::Compact, &pb::CompactionRequest { revision, physical: true });
+    while !rig.ended.contains_key(&call) {
+        if with_puts {
+            let put = pb::PutRequest { key: key_of(puts % KEYS), value: Bytes::from_static(b"beside"), ..Default::default() };
+            let put = rig.open(Method::Put, &put);
+            rig.answer::<pb::PutResponse>(put);
+            puts += 1;
+        }
+        rig.step();
+    }
+    rig.answer::<pb::CompactionResponse>(call);
+    (rig.now.since(began), puts)
+}
+
+#[test]
+fn a_compaction_leaves_its_core_to_clients_most_of_the_time() {
+    // Every change is looked at, some in each slice.
+    let slices = (KEYS + CHANGED).div_ceil(COMPACT_SLICE_VISITS as usize);
+    let (busy, puts) = compacted(true);
+    let (quiet, _) = compacted(false);
+    println!("{slices} slices took {busy:?} beside {puts} puts, {quiet:?} without");
+    assert!(busy > COMPACT_SLICE_INTERVAL * (slices as u32 - 1), "slices follow each other after less than their interval");
+    assert!(quiet < busy / 4, "slices wait though nobody asks for anything");
+    assert!(puts > 10 * slices, "{puts} puts");
 }
