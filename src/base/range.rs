@@ -25,6 +25,15 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
+    /// How many first bytes all keys in the range share.
+    pub fn shared_bytes(&self) -> usize {
+        match &self.end {
+            RangeEnd::Single => self.from.len(),
+            RangeEnd::Before(end) => self.from.iter().zip(end.iter()).take_while(|(a, b)| a == b).count(),
+            RangeEnd::Open => 0,
+        }
+    }
+
     /// The range that `key` and `range_end` mean in etcd's requests.
     pub fn of(key: &Bytes, range_end: &Bytes) -> KeyRange {
         let end = match range_end.as_ref() {
@@ -97,6 +106,8 @@ mod tests {
     #[test]
     fn ranges_mean_what_etcd_means() {
         let b = Bytes::from_static;
+        let shared = |key, end| KeyRange::of(&b(key), &b(end)).shared_bytes();
+        assert_eq!((shared(b"/a/", b"/a0"), shared(b"/a", b"\0"), shared(b"a", b"b"), shared(b"/a", b"")), (2, 0, 0, 2));
         assert!(KeyRange::of(&b(b"a"), &b(b"")).contains(b"a"));
         assert!(!KeyRange::of(&b(b"a"), &b(b"")).contains(b"aa"));
         assert!(KeyRange::of(&b(b"a"), &b(b"\0")).contains(b"zzz"));

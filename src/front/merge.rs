@@ -1,6 +1,8 @@
 //! Merging of sorted slices: one part per group, the smallest head first, and back to the groups that run out.
+//!
+//! Heads are told apart by their ranks, the first bytes behind what all keys share, which lie side by side; by whole keys where these are
+//! the same.
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::base::GroupId;
@@ -29,18 +31,20 @@ pub enum Next<T> {
 /// The parts, and the order of their heads.
 pub struct Merge<T> {
     parts: Vec<Part<T>>,
-    /// Parts that have items, by their heads, the largest first.
-    heads: Vec<u16>,
+    /// Parts that have items, by their heads, the largest first; each with its head's rank.
+    heads: Vec<(u64, u16)>,
     /// Parts that have neither items nor an end.
     empty: usize,
-    order: fn(&T, &T) -> Ordering,
+    key: fn(&T) -> &[u8],
+    /// How many first bytes all keys share.
+    shared: usize,
 }
 
 impl<T> Merge<T> {
-    /// Nothing given yet. `order` tells items of different groups apart.
-    pub fn new(groups: &[GroupId], order: fn(&T, &T) -> Ordering) -> Merge<T> {
+    /// Nothing given yet. Items are in the order of their keys, whose first `shared` bytes are the same.
+    pub fn new(groups: &[GroupId], shared: usize, key: fn(&T) -> &[u8]) -> Merge<T> {
         let part = |&group| Part { group, items: VecDeque::new(), resume: None, asked: false, done: false };
-        Merge { parts: groups.iter().map(part).collect(), heads: Vec::new(), empty: groups.len(), order }
+        Merge { parts: groups.iter().map(part).collect(), heads: Vec::new(), empty: groups.len(), key, shared }
     }
 
     /// The groups that have to be asked before anything more can come, each with where to go on. They count as asked from now on.
@@ -75,7 +79,7 @@ impl<T> Merge<T> {
         if self.empty > 0 {
             return Next::Blocked;
         }
-        let Some(at) = self.heads.pop() else { return Next::Done };
+        let Some((_, at)) = self.heads.pop() else { return Next::Done };
         let part = &mut self.parts[usize::from(at)];
         let item = part.items.pop_front().expect("a part among the heads has items");
         if !part.items.is_empty() {
@@ -97,11 +101,20 @@ impl<T> Merge<T> {
     }
 
     fn place(&mut self, at: usize) {
-        let head = &self.parts[at].items[0];
-        let to = self
-            .heads
-            .partition_point(|&other| (self.order)(&self.parts[usize::from(other)].items[0], head) == Ordering::Greater);
-        self.heads.insert(to, at as u16);
+        let key = |at: usize| (self.key)(&self.parts[at].items[0]);
+        let (head, rank) = (key(at), rank(key(at), self.shared));
+        let is_larger = |other: u64, at: u16| other > rank || other == rank && key(usize::from(at)) > head;
+        let to = self.heads.partition_point(|&(other, at)| is_larger(other, at));
+        self.heads.insert(to, (rank, at as u16));
+    }
+}
+
+/// The eight bytes behind the first `shared` as a number, with zeros for those that a key does not have: no less than that of a key before.
+fn rank(key: &[u8], shared: usize) -> u64 {
+    let behind = &key[shared.min(key.len())..];
+    match behind.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => behind.iter().chain(&[0; 8]).take(8).fold(0, |rank, byte| rank << 8 | u64::from(*byte)),
     }
 }
 
@@ -111,19 +124,27 @@ mod tests {
     use crate::base::Prng;
     use bytes::Bytes;
 
+    const SHARED: &[u8] = b"/a/";
+
+    /// Some are the first bytes of others, some differ only behind their ranks, some have zeros at their end.
+    fn key(rng: &mut Prng) -> Vec<u8> {
+        let behind = (0..rng.below(12)).map(|_| rng.below(3) as u8);
+        SHARED.iter().copied().chain(behind).collect()
+    }
+
     #[test]
     fn slices_of_any_size_come_out_sorted() {
         for seed in 0..300 {
             let rng = &mut Prng::new(seed);
             let groups: Vec<GroupId> = (1..=1 + rng.below(7) as u16).map(GroupId).collect();
-            let mut sources: Vec<VecDeque<u64>> = groups.iter().map(|_| VecDeque::new()).collect();
-            let mut all: Vec<u64> = (0..rng.below(200)).map(|_| rng.below(1000)).collect();
+            let mut sources: Vec<VecDeque<Vec<u8>>> = groups.iter().map(|_| VecDeque::new()).collect();
+            let mut all: Vec<Vec<u8>> = (0..rng.below(200)).map(|_| key(rng)).collect();
             all.sort_unstable();
-            for &n in &all {
+            for key in &all {
                 let at = rng.below(groups.len() as u64) as usize;
-                sources[at].push_back(n);
+                sources[at].push_back(key.clone());
             }
-            let mut merge = Merge::new(&groups, u64::cmp);
+            let mut merge = Merge::new(&groups, SHARED.len(), Vec::as_slice);
             let mut out = Vec::new();
             loop {
                 match merge.pop() {
@@ -136,7 +157,7 @@ mod tests {
                         for group in asked {
                             let source = &mut sources[group.slot() - 1];
                             let n = rng.below(4).min(source.len() as u64) as usize;
-                            let items: Vec<u64> = source.drain(..n).collect();
+                            let items: Vec<Vec<u8>> = source.drain(..n).collect();
                             let resume = (!source.is_empty() || rng.chance(1, 4)).then(Bytes::new);
                             merge.give(group, items, resume);
                         }

@@ -72,7 +72,7 @@ impl RangeJob {
         let pushed_down = limit > 0 && validate::is_key_order(&request) && !filtered;
         RangeJob {
             at,
-            merge: Merge::new(&groups, |a, b| a.key.cmp(&b.key)),
+            merge: Merge::new(&groups, range.shared_bytes(), |kv| &kv.key),
             groups: groups.len(),
             wanted: if pushed_down { limit.saturating_add(1) } else { usize::MAX },
             sort: sort_of(&request),
