@@ -22,14 +22,18 @@ pub const CREDITS_PER_CORE: usize = 16384;
 pub const APPLY_DELETES_BATCH: usize = 256;
 /// The most changes that a slice of compaction looks up at once.
 pub const COMPACT_BATCH: usize = 64;
-/// Leaves with the changes behind those that a compaction, or its hash, which waits for a page has read with it.
+/// Leaves with the changes behind those that a compaction which waits for a page has read with it.
 pub const COMPACT_AHEAD_PAGES: usize = 16;
-/// Versions that one slice of a compaction looks at or removes: what waits behind it waits for less than a millisecond.
+/// Versions that a slice of a compaction looks at or removes at least: what waits behind it waits for less than a millisecond.
 pub const COMPACT_SLICE_VISITS: u32 = 128;
-/// Bytes of keys and values that one slice of a compaction's hash takes in.
-pub const COMPACT_HASH_SLICE_BYTES: usize = 64 << 10;
-/// While clients ask for something, a core does one slice of a compaction, or of its hash, in this time.
+/// While clients ask for something, time earns a core one slice of a compaction, or of its hash, in this long.
 pub const COMPACT_SLICE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
+/// And each change so many visits more: a compaction that follows takes two for it, its hash a half, so that they gain on clients.
+pub const COMPACT_VISITS_PER_CHANGE: u64 = 4;
+/// The most visits of one slice.
+pub const COMPACT_SLICE_VISITS_MAX: u32 = 1024;
+/// Bytes of keys and values that count as one version, where a compaction's hash takes them in.
+pub const COMPACT_HASH_VERSION_BYTES: usize = 1024;
 /// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
 /// what a page read alone costs more than one of many side by side.
 pub const COMPACT_FOLLOW_PART: u64 = 16;

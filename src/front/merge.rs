@@ -109,7 +109,8 @@ impl<T> Merge<T> {
     }
 }
 
-/// The eight bytes behind the first `shared` as a number, with zeros for those that a key does not have: no less than that of a key before.
+/// The eight bytes behind the first `shared` as a number, with zeros for those that a key does not have. Of two keys, the larger has no
+/// smaller rank.
 fn rank(key: &[u8], shared: usize) -> u64 {
     let behind = &key[shared.min(key.len())..];
     match behind.first_chunk() {

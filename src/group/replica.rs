@@ -18,6 +18,14 @@ pub enum Machine {
 }
 
 impl Machine {
+    /// How many changes of keys it holds: applying makes them more.
+    pub fn changes(&self) -> u64 {
+        match self {
+            Machine::Keys(mvcc) => mvcc.changes(),
+            Machine::Meta(_) => 0,
+        }
+    }
+
     /// The page store that it lives in.
     pub fn store(&mut self) -> &mut Store {
         match self {

@@ -29,6 +29,7 @@ pub struct Compaction {
     to: Revision,
     way: Way,
     removed: u64,
+    visited: u64,
     /// How many pages it has asked for while it followed the changes.
     pages_wanted: i64,
 }
@@ -62,7 +63,7 @@ impl Compaction {
     /// To the floor `to`, in a shard that was sliced to `from` before (0: never). Begun again from the start it does no harm.
     pub fn new(from: Revision, to: Revision) -> Compaction {
         let way = Way::Follow(Change { revision: from, operation: 0 }, Bytes::new());
-        Compaction { to, way, removed: 0, pages_wanted: 0 }
+        Compaction { to, way, removed: 0, visited: 0, pages_wanted: 0 }
     }
 
     /// The same, sweeping from the start; or following to the end, unless a sweep was broken off.
@@ -80,25 +81,34 @@ impl Compaction {
     pub fn removed(&self) -> u64 {
         self.removed
     }
+
+    /// How many versions it has looked at and removed.
+    pub fn visited(&self) -> u64 {
+        self.visited
+    }
 }
 
 impl Mvcc {
     /// Does a slice of a compaction. On a fault: install, and call again; what has been done is kept in `compaction`.
     pub fn compact_slice(&mut self, compaction: &mut Compaction, budget: Budget) -> Result<Compacted, Fault> {
-        let Compaction { to, way, removed, pages_wanted } = compaction;
+        let Compaction { to, way, removed, visited, pages_wanted } = compaction;
         let is_broken_off = self.is_whole() && self.store().len(KEYS).entries != self.store().len(REVISIONS).entries;
         let most = self.store().used_bytes() / PAGE_BYTES as u64 / COMPACT_FOLLOW_PART;
         if matches!(way, Way::Follow(..)) && (is_broken_off || *pages_wanted > most as i64) {
             *way = Way::Sweep(Sweep::to(*to));
         }
-        match way {
+        let visits = i64::from(budget.visits.max(1));
+        let mut visits_left = visits;
+        let outcome = match way {
             Way::Follow(change, key) => {
-                let outcome = self.follow((change, key), *to, removed, budget.visits);
+                let outcome = self.follow((change, key), *to, removed, &mut visits_left);
                 *pages_wanted = pages_wanted.saturating_add(i64::from(outcome.is_err()));
                 outcome
             }
-            Way::Sweep(sweep) => self.sweep(sweep, removed, budget.visits),
-        }
+            Way::Sweep(sweep) => self.sweep(sweep, removed, &mut visits_left),
+        };
+        *visited += (visits - visits_left) as u64;
+        outcome
     }
 
     /// The pages that the next few steps want and that are not in memory, to be read side by side.
@@ -120,21 +130,20 @@ impl Mvcc {
         (next, lowest): (&mut Change, &mut Bytes),
         to: Revision,
         removed: &mut u64,
-        visits: u32,
+        visits_left: &mut i64,
     ) -> Result<Compacted, Fault> {
-        let mut visits_left = i64::from(visits.max(1));
-        while visits_left > 0 {
+        while *visits_left > 0 {
             let victims = self.victims(*next, lowest, to)?;
             if victims.is_empty() {
                 return Ok(Compacted::Whole);
             }
             for victim in victims {
-                if visits_left <= 0 {
+                if *visits_left <= 0 {
                     return Ok(Compacted::Part);
                 }
                 let before = *removed;
                 self.retire(&victim, to, removed)?;
-                visits_left -= 1 + (*removed - before) as i64;
+                *visits_left -= 1 + (*removed - before) as i64;
                 (*next, *lowest) = (victim.change, [&victim.key[..], &[0]].concat().into());
             }
         }

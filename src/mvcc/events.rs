@@ -132,8 +132,8 @@ impl Mvcc {
         Ok(EventChunk { events, resume: None })
     }
 
-    /// The pages that [`Mvcc::events`] will want and that are not in memory, to be read side by side: `most` leaves, and the long values
-    /// of the next `most` entries.
+    /// The pages that [`Mvcc::events`] will want and that are not in memory, to be read side by side: of the next `most` leaves, and
+    /// the long values of the next `most` entries.
     pub fn events_ahead(&self, query: &EventsQuery, resume: Option<&EventsResume>, most: usize) -> Vec<Fault> {
         if matches!((&query.span, resume), (Span::Key(_), None)) {
             return Vec::new();

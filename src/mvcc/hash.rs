@@ -72,6 +72,10 @@ pub struct HashChunk {
     pub entries: Vec<HashEntry>,
     /// Where the next slice begins; None: these were all.
     pub resume: Option<EventsResume>,
+    /// Versions looked at.
+    pub visits: u32,
+    /// Bytes of the entries, about.
+    pub bytes: usize,
 }
 
 /// A slice of the question whether a shard has any key in the keep set.
@@ -156,20 +160,20 @@ impl Mvcc {
             }
             let here = || Some(EventsResume { change, key: Bytes::copy_from_slice(key) });
             if visits > 0 && (visits >= budget.visits || chunk.buffer.len() >= budget.bytes) {
-                return Ok(chunk.finish(here()));
+                return Ok(chunk.finish(here(), visits));
             }
             match self.hash_entry(query, &cursor, &mut chunk) {
                 Ok(()) => {}
                 Err(fault) if visits == 0 => return Err(fault),
-                Err(_) => return Ok(chunk.finish(here())),
+                Err(_) => return Ok(chunk.finish(here(), visits)),
             }
             visits += 1;
             if cursor.next().is_err() {
                 let key = [key, &[0]].concat().into();
-                return Ok(chunk.finish(Some(EventsResume { change, key })));
+                return Ok(chunk.finish(Some(EventsResume { change, key }), visits));
             }
         }
-        Ok(chunk.finish(None))
+        Ok(chunk.finish(None, visits))
     }
 
     /// The pages that [`Mvcc::hash_entries`] will want and that are not in memory, to be read side by side: of the next `most`
@@ -247,7 +251,8 @@ impl Gather {
         self.entries.push((entry, self.buffer.len()));
     }
 
-    fn finish(self, resume: Option<EventsResume>) -> HashChunk {
+    fn finish(self, resume: Option<EventsResume>, visits: u32) -> HashChunk {
+        let bytes = self.buffer.len();
         let buffer = self.buffer.freeze();
         let mut start = 0;
         let entries = self.entries.into_iter().map(|(mut entry, end)| {
@@ -255,7 +260,7 @@ impl Gather {
             start = end;
             entry
         });
-        HashChunk { entries: entries.collect(), resume }
+        HashChunk { entries: entries.collect(), resume, visits, bytes }
     }
 }
 

@@ -104,8 +104,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The pages with keys that a walk over `span` from `resume` on will come to and that are not in memory, to be read side by side:
-    /// `pages` at most, and none behind so many entries.
+    /// Those of the next `pages` pages with keys that a walk over `span` from `resume` on will come to that are not in memory, to be read
+    /// side by side; none behind so many entries.
     pub fn keys_ahead(&self, span: &Span, resume: Option<&[u8]>, pages: usize, entries: usize) -> Vec<Fault> {
         if matches!(span, Span::Key(_)) {
             return Vec::new();

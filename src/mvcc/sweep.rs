@@ -101,9 +101,8 @@ impl Sweep {
 
 impl Mvcc {
     /// Does a slice of a sweep. On a fault: install, and call again.
-    pub(super) fn sweep(&mut self, sweep: &mut Sweep, removed: &mut u64, visits: u32) -> Result<Compacted, Fault> {
-        let mut visits_left = i64::from(visits.max(1));
-        while visits_left > 0 {
+    pub(super) fn sweep(&mut self, sweep: &mut Sweep, removed: &mut u64, visits_left: &mut i64) -> Result<Compacted, Fault> {
+        while *visits_left > 0 {
             match &sweep.stage {
                 Stage::Between(from) => {
                     let mut cursor = self.store().cursor(REVISIONS).heads();
@@ -118,28 +117,28 @@ impl Mvcc {
                 }
                 Stage::Keys(below) => {
                     let below = below.clone();
-                    let step = self.walk_keys(sweep, below.as_deref(), visits_left as u32)?;
+                    let step = self.walk_keys(sweep, below.as_deref(), *visits_left as u32)?;
                     for doomed in step.doomed {
                         self.store_mut().remove(KEYS, &doomed)?;
                         *removed += 1;
-                        visits_left -= 1;
+                        *visits_left -= 1;
                         sweep.stage = Stage::Keys(Some(doomed));
                     }
-                    visits_left -= i64::from(step.visits);
+                    *visits_left -= i64::from(step.visits);
                     sweep.stage = match step.next {
                         Some(next) => Stage::Keys(Some(next)),
                         None => Stage::Changes(Place::start_of(sweep.first)),
                     };
                 }
                 Stage::Changes(place) => {
-                    let step = self.walk_changes(sweep, place, visits_left as u32)?;
+                    let step = self.walk_changes(sweep, place, *visits_left as u32)?;
                     for doomed in step.doomed {
                         self.store_mut().remove(REVISIONS, &doomed)?;
-                        visits_left -= 1;
+                        *visits_left -= 1;
                         let (change, key) = split_change(&doomed);
                         sweep.stage = Stage::Changes(Place::after(change, key));
                     }
-                    visits_left -= i64::from(step.visits);
+                    *visits_left -= i64::from(step.visits);
                     sweep.stage = match step.next {
                         Some(next) => Stage::Changes(next),
                         None => Stage::Between(sweep.last.next()),

@@ -24,7 +24,7 @@ impl Mvcc {
         self.store().get(REVISIONS, KeyBuffer::change(change, key).as_slice()).map(|_| ())
     }
 
-    /// The leaves of REVISIONS that a scan from `start` through `last` will come to and that are not in memory: `pages` at most.
+    /// Those of the next `pages` leaves of REVISIONS that a scan from `start` through `last` will come to that are not in memory.
     pub(crate) fn changes_ahead(&self, start: &KeyBuffer, last: Revision, pages: usize) -> Vec<Fault> {
         let end = KeyBuffer::change(Change { revision: last.next(), operation: 0 }, b"");
         self.store().reader().ahead(REVISIONS, start.as_slice(), Some(end.as_slice()), pages, u64::MAX)

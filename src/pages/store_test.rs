@@ -581,7 +581,7 @@ fn walked(
     for number in numbers {
         while let Err(fault) = store.get(TREE, &key(number)) {
             let wanted = ahead(&store, number);
-            assert!(wanted.contains(&fault), "what is wanted at {number} is not asked for first");
+            assert!(wanted.contains(&fault), "the page that {number} waits for is not asked for");
             faults += 1;
             read += wanted.len();
             wanted.into_iter().for_each(|fault| disk.serve(&mut store, fault));

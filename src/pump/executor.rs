@@ -84,7 +84,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
             if self.is_done() {
                 return Ended::Cleanly;
             }
-            let parks = !self.has_work();
+            let parks = !self.has_work(now);
             if parks || self.parts.metering.is_due(now) {
                 self.look(now);
             }
@@ -255,8 +255,8 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         }
     }
 
-    fn has_work(&self) -> bool {
-        let background = self.parts.core.as_ref().is_some_and(|(_, core, _)| core.has_background_work());
+    fn has_work(&self, now: Instant) -> bool {
+        let background = self.parts.core.as_ref().is_some_and(|(_, core, _)| core.has_background_work(now));
         background
             || !self.core_inbox.is_empty()
             || !self.front_inbox.is_empty()

@@ -85,7 +85,7 @@ pub struct Shard {
     /// What waits for pages.
     pub(super) waiting: HashMap<PageId, Awaited>,
     /// Walks that have done a slice, and do the next one in the next round: other work comes in between. Reads, too, that have not begun
-    /// because others have gathered much in this one.
+    /// because others have gathered much in this one, or that are of a compaction, and these rest.
     pub(super) sliced: Vec<Waiting>,
     /// Reads that wait for applying.
     pub(super) after_apply: Vec<Reading>,
@@ -235,11 +235,9 @@ impl Core {
     /// Takes in one event. What it asks for is pushed to `effects`; proposals go to disk with the next [`Core::flush`].
     pub fn handle(&mut self, now: Instant, event: Event, effects: &mut Vec<Effect>) {
         self.now = now;
+        self.slices.heard(now, &event);
         match event {
-            Event::Front(message) => {
-                self.slices.heard(now, &message);
-                self.front_asks(message, effects);
-            }
+            Event::Front(message) => self.front_asks(message, effects),
             Event::Core(message) => self.core_says(message, effects),
             Event::WalWritten(buffer) => self.wal_written(buffer, effects),
             Event::WalRefused(write) => self.wal_refused(write),
@@ -258,7 +256,7 @@ impl Core {
                 let memo = Memo::default();
                 self.write(group, QueuedWrite { ticket, term, write, memo, with_prev: None, told: None }, effects);
             }
-            ToCore::Read { ticket, group, read } => self.read(group, Reading { ticket, read, found: None }, effects),
+            ToCore::Read { ticket, group, read } => self.read(group, Reading { ticket, read, found: None, cost: 0 }, effects),
             ToCore::Order { ticket, term, order } => self.order(ticket, term, order, effects),
             ToCore::Cancel { ticket, group: GroupId::META } => self.cancel_order(ticket, effects),
             ToCore::Cancel { ticket, .. } => drop(self.cancelled.insert(ticket)),
@@ -326,6 +324,7 @@ impl Core {
     /// The first part of [`Core::flush`]: what is stable is committed.
     pub fn begin_flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.now = now;
+        self.slices.pass(now);
         self.board.count_loop(self.id);
         self.tick_chief(effects);
         self.drop_cancelled(effects);

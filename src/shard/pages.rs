@@ -1,9 +1,9 @@
-//! Pages: faults, applying, checkpoints, compaction slices, eviction.
+//! Pages: faults, applying, checkpoints, eviction.
 
 use crate::base::limits::{
     APPLY_AHEAD_READS, APPLY_BATCH_MAX, FORGET_BATCH_MAX, READ_BYTES_PER_ROUND, SPACE_RETRY, TRIM_INTERVAL,
 };
-use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Revision};
+use crate::base::{AlignedBuffer, CoreId, GroupId, Index, Instant, Revision};
 use crate::group::{Applied, ApplyError, CheckpointPolicy, CheckpointStep, Replica};
 use crate::pages::{Fault, file_name};
 
@@ -33,7 +33,7 @@ impl Core {
 
     /// Walks that have done a slice do the next one, and reads that waited for their turn begin; groups share what may be gathered.
     pub(super) fn walk_on(&mut self, effects: &mut Vec<Effect>) {
-        let walking = self.shards.iter().filter(|shard| !shard.sliced.is_empty()).count();
+        let walking = self.shards.iter().filter(|shard| self.walks(shard, self.now)).count();
         let share = READ_BYTES_PER_ROUND / walking.max(1);
         let mut gathered = 0;
         for place in 0..self.shards.len() {
@@ -84,12 +84,14 @@ impl Core {
         }
         let mut applied: Vec<Applied> = Vec::new();
         let (policy, unlimited) = (self.layout.checkpoints, shard.disk_full);
+        let changes = shard.replica.machine.changes();
         let goes_on = |replica: &Replica| unlimited || !replica.is_held_up(&policy);
         let outcome = shard.replica.apply(APPLY_BATCH_MAX, goes_on, |entry| {
             if entry.payload.is_some() {
                 applied.push(entry);
             }
         });
+        self.slices.changed(shard.replica.machine.changes() - changes);
         let group = shard.id();
         shard.forget_applied();
         self.board.publish_applied(group, shard.replica.applied());
@@ -147,7 +149,7 @@ impl Core {
         }
     }
 
-    /// Slices of compaction, and a checkpoint when one is due.
+    /// Defragmentation, and a checkpoint when one is due.
     pub(super) fn tend_pages(&mut self, place: usize, effects: &mut Vec<Effect>) {
         self.defragment(place, effects);
         self.retry_refused(place, effects);
@@ -213,9 +215,9 @@ impl Core {
     }
 
     /// Whether walks, applying, slices or defragmentation have more to do at once.
-    pub fn has_background_work(&self) -> bool {
+    pub fn has_background_work(&self, now: Instant) -> bool {
         let policy = self.layout.checkpoints;
-        self.has_slices()
+        self.has_slices(now)
             || self.shards.iter().any(|s| {
                 let applying = !s.replica.is_applied() && !s.apply_waits && !s.is_held_up(&policy);
                 let forgetting = s.overlay.has_up_to(s.replica.applied_revision());

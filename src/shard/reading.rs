@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) read: Read,
     /// What the slices so far have found.
     pub(super) found: Option<Box<Found>>,
+    /// What its last slice has cost, if it is the hash of a compaction, in visits.
+    pub(super) cost: u32,
 }
 
 /// What the slices of a read have found.

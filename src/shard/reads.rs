@@ -1,6 +1,8 @@
 //! Reading slices of a group's keys at a revision: the store, and over it what is evaluated and not yet applied.
 
-use crate::base::limits::{COUNT_CORRECTIONS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX};
+use crate::base::limits::{
+    COUNT_CORRECTIONS_MAX, READ_AHEAD_PAGES, READ_AHEAD_UNDER_WAY_MAX, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
+};
 use crate::base::{GroupId, Revision};
 use crate::group::Machine;
 use crate::mvcc::{EventsQuery, EventsResume, Mvcc};
@@ -10,7 +12,7 @@ use super::core::{Core, Shard, Waiting, Walker};
 use super::effects::Effect;
 use super::messages::{Answer, Event, EventsRead, Leave, RangeRead, Read, Refusal, Ticket};
 use super::reading::{self, Found, Reading, SLICE};
-use super::slices::{hash_ahead_pages, hash_slice};
+use super::slices::{hash_cost, hash_slice};
 
 impl Core {
     /// Answers a slice now, or when the pages that it needs are there.
@@ -30,14 +32,14 @@ impl Core {
     /// Whether reads have gathered so much in this round that this one waits for one of the next, or it lets others go first. Not so when
     /// a page has come that it waited for, which may be gone by then.
     pub(super) fn is_for_later(&self, read: &Read) -> bool {
-        self.read_bytes_left == 0 && !matches!(read, Read::Get { .. }) || self.rests(read)
+        self.read_bytes_left == 0 && !matches!(read, Read::Get { .. }) || self.rests(read, self.now)
     }
 
     /// The next slice of a read.
     pub(super) fn read_on(&mut self, place: usize, mut reading: Reading, effects: &mut Vec<Effect>) {
-        self.read_sliced(&reading.read);
         let shard = &mut self.shards[place];
-        let outcome = slice(shard, &mut reading, self.board.compact_floor());
+        let outcome = slice(shard, &mut reading, self.board.compact_floor(), self.slices.allowance());
+        self.slices.spend(std::mem::take(&mut reading.cost));
         let mut ahead = match &outcome {
             // While the answer is on its way, what the next slice will want is read.
             Ok(Some(answer)) => next_slice(&reading.read, answer).map_or(Vec::new(), |next| shard.ahead_of(&next, None, false)),
@@ -84,18 +86,27 @@ impl Core {
     }
 }
 
-/// The answer, or `None`: there is more to do for it, in the next round.
-fn slice(shard: &Shard, reading: &mut Reading, compacted: Revision) -> Result<Option<Answer>, Fault> {
+/// The answer, or `None`: there is more to do for it, in the next round. `allowance`: what a hash may visit.
+fn slice(shard: &Shard, reading: &mut Reading, compacted: Revision, allowance: u32) -> Result<Option<Answer>, Fault> {
     let view = shard.view();
-    let found = &mut reading.found;
-    Ok(Some(match &reading.read {
+    let Reading { read, found, cost, .. } = reading;
+    Ok(Some(match read {
         Read::Get { key, at } => Answer::Got(view.get(key, reading::at(*at))?.map(|state| state.to_message(key.clone()))),
         Read::Range(range) => return Ok(reading::range(view, range, found)?.map(Answer::Range)),
         Read::Events(events) => shard.events_slice(events, compacted)?,
-        Read::HashKept(query) => return Ok(reading::hash_kept(shard.mvcc(), *query, found)?.map(Answer::HashKept)),
+        Read::HashKept(query) => {
+            let kept = reading::hash_kept(shard.mvcc(), *query, found)?;
+            if query.at_compaction && kept.is_none() {
+                *cost = hash_cost(SLICE_VISITS_MAX, 0);
+            }
+            return Ok(kept.map(Answer::HashKept));
+        }
         Read::Hash { query, resume } => {
             let resume = resume.as_ref().and_then(EventsResume::decode);
-            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), hash_slice(*query))?;
+            let chunk = shard.mvcc().hash_entries(*query, resume.as_ref(), hash_slice(*query, allowance))?;
+            if query.at_compaction {
+                *cost = hash_cost(chunk.visits, chunk.bytes);
+            }
             Answer::Hash { entries: chunk.entries, resume: chunk.resume.map(|place| place.encode()) }
         }
         Read::Attached { lease, at: _, resume } => {
@@ -169,7 +180,7 @@ impl Shard {
             Read::Range(range) => reading::range_ahead(self.view(), range, found, waits),
             Read::Hash { query, resume } => {
                 let resume = resume.as_ref().and_then(EventsResume::decode);
-                self.mvcc().hash_ahead(*query, resume.as_ref(), hash_ahead_pages(*query))
+                self.mvcc().hash_ahead(*query, resume.as_ref(), READ_AHEAD_PAGES)
             }
             Read::Events(events) => {
                 let (query, resume) = self.events_query(events, Revision::ZERO);

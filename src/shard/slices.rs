@@ -1,8 +1,15 @@
 //! Work that nobody waits for: what a compaction removes, and its hash. It is done in slices, between the requests of clients.
+//!
+//! While clients ask for something, a core spends no more on it than it earns, counted in visits of versions: so many for the time that
+//! goes by, and some for each change that clients make, so that compactions gain on them however many there are. Where nobody asks, one
+//! slice follows the other.
+
+use std::time::Duration;
 
 use crate::base::Instant;
 use crate::base::limits::{
-    COMPACT_AHEAD_PAGES, COMPACT_HASH_SLICE_BYTES, COMPACT_SLICE_INTERVAL, COMPACT_SLICE_VISITS, READ_AHEAD_PAGES, READ_POLL,
+    COMPACT_HASH_VERSION_BYTES, COMPACT_SLICE_INTERVAL, COMPACT_SLICE_VISITS, COMPACT_SLICE_VISITS_MAX,
+    COMPACT_VISITS_PER_CHANGE, READ_POLL, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
 };
 use crate::group::{CheckpointPolicy, Machine};
 use crate::mvcc::hash::HashQuery;
@@ -10,47 +17,91 @@ use crate::mvcc::{Budget, Compacted, Compaction};
 
 use super::core::{Core, Shard, Waiting};
 use super::effects::Effect;
+use super::events::{CoreMessage, Event};
 use super::messages::{Read, ToCore};
-use super::reading;
 
-/// How much of a compaction one slice looks at.
-const SLICE: Budget = Budget { visits: COMPACT_SLICE_VISITS, bytes: usize::MAX };
-/// And of its hash, which looks at each version once only, but at its value as well.
-const HASH_SLICE: Budget = Budget { visits: 2 * COMPACT_SLICE_VISITS, bytes: COMPACT_HASH_SLICE_BYTES };
+/// What a slice is given at least.
+const SLICE_VISITS: i64 = COMPACT_SLICE_VISITS as i64;
+/// The time that earns a visit.
+const TIME_PER_VISIT: Duration = COMPACT_SLICE_INTERVAL.checked_div(COMPACT_SLICE_VISITS).expect("a slice visits something");
+/// A hash looks at each version once, where a compaction may look for the one before and remove it.
+const HASHED_PER_VISIT: u32 = 2;
 
-/// When a core does its next slice, and for which of its groups.
+/// What a core may spend on slices, and whose turn it is.
 #[derive(Debug)]
 pub(super) struct Slices {
     /// When a client asked for something last.
     asked: Instant,
-    /// The next slice rests until then.
-    next: Instant,
+    /// Visits that may be made; below zero when slices took more than there was.
+    visits: i64,
+    /// Up to when time has earned visits.
+    earned: Instant,
     /// The place of the group whose turn it is.
     turn: usize,
 }
 
 impl Slices {
     pub(super) fn new(now: Instant) -> Slices {
-        Slices { asked: now, next: now, turn: 0 }
+        Slices { asked: now, visits: SLICE_VISITS, earned: now, turn: 0 }
     }
 
-    /// A front says something: what has to go first, unless it is for a compaction.
-    pub(super) fn heard(&mut self, now: Instant, message: &ToCore) {
-        if !matches!(message, ToCore::Read { read, .. } if is_patient(read)) {
+    /// What may be of a client, who goes first.
+    pub(super) fn heard(&mut self, now: Instant, event: &Event) {
+        let is_of_client = match event {
+            Event::Front(ToCore::Read { read, .. }) => !is_of_compaction(read),
+            Event::Front(_) => true,
+            Event::Core(message) => {
+                matches!(message, CoreMessage::Hold { .. } | CoreMessage::Evaluate { .. } | CoreMessage::Commit { .. })
+            }
+            _ => false,
+        };
+        if is_of_client {
             self.asked = now;
         }
     }
 
-    /// Whether the next slice lets others go first.
-    fn rest(&self, now: Instant) -> bool {
-        now < self.next
+    /// It is `now`: time has earned something, up to one slice; all of that where nobody asks.
+    pub(super) fn pass(&mut self, now: Instant) {
+        let earned = now.since(self.earned).as_nanos() / TIME_PER_VISIT.as_nanos();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        let rises_to = match self.is_quiet(now) {
+            true => SLICE_VISITS,
+            false => SLICE_VISITS.min(self.visits + i64::from(earned)),
+        };
+        self.visits = self.visits.max(rises_to);
+        self.earned = if earned < COMPACT_SLICE_VISITS { self.earned + TIME_PER_VISIT * earned } else { now };
     }
 
-    /// A slice was done: where nobody asks for anything, the next may follow at once.
-    fn done(&mut self, now: Instant) {
-        if now.since(self.asked) < COMPACT_SLICE_INTERVAL {
-            self.next = now + COMPACT_SLICE_INTERVAL;
-        }
+    /// Clients have changed something.
+    pub(super) fn changed(&mut self, changes: u64) {
+        let most = i64::from(COMPACT_SLICE_VISITS_MAX);
+        let earned = i64::try_from(changes.saturating_mul(COMPACT_VISITS_PER_CHANGE)).unwrap_or(most);
+        self.visits = self.visits.max(most.min(self.visits.saturating_add(earned)));
+    }
+
+    pub(super) fn spend(&mut self, visits: u32) {
+        self.visits -= i64::from(visits);
+    }
+
+    /// What a slice may visit.
+    pub(super) fn allowance(&self) -> u32 {
+        self.visits.clamp(SLICE_VISITS, i64::from(COMPACT_SLICE_VISITS_MAX)) as u32
+    }
+
+    /// Whether slices let clients' requests go first.
+    fn rest(&self, now: Instant) -> bool {
+        self.visits < SLICE_VISITS && !self.is_quiet(now)
+    }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        now.since(self.asked) >= COMPACT_SLICE_INTERVAL
+    }
+
+    /// When there will be enough for a slice.
+    fn rested(&self) -> Instant {
+        let missing = (SLICE_VISITS - self.visits).max(0);
+        let earned = self.earned + TIME_PER_VISIT * u32::try_from(missing).unwrap_or(u32::MAX);
+        earned.min(self.asked + COMPACT_SLICE_INTERVAL)
     }
 }
 
@@ -75,35 +126,33 @@ impl Core {
         }
     }
 
-    /// Whether a slice of a compaction would find something to do for this group.
+    /// Whether a slice of a compaction would find something to do for this group, and nobody reads what it would remove.
     fn may_slice(&self, shard: &Shard) -> bool {
         shard.slices(&self.layout.checkpoints) && self.board.lowest_read() >= shard.replica.floor()
     }
 
-    /// Whether a read is one that lets others go first, and it rests.
-    pub(super) fn rests(&self, read: &Read) -> bool {
-        is_patient(read) && self.slices.rest(self.now)
+    /// Whether a read is one of a compaction, and these rest.
+    pub(super) fn rests(&self, read: &Read, now: Instant) -> bool {
+        is_of_compaction(read) && self.slices.rest(now)
     }
 
-    /// A slice of a read was done.
-    pub(super) fn read_sliced(&mut self, read: &Read) {
-        if is_patient(read) {
-            self.slices.done(self.now);
-        }
+    /// Whether a walk goes on in the next round.
+    pub(super) fn walks(&self, shard: &Shard, now: Instant) -> bool {
+        let rests = |waiting: &Waiting| matches!(waiting, Waiting::Read(reading) if self.rests(&reading.read, now));
+        shard.sliced.iter().any(|waiting| !rests(waiting))
     }
 
-    /// Whether there is a slice to do at once.
-    pub(super) fn has_slices(&self) -> bool {
-        let waits = |waiting: &Waiting| matches!(waiting, Waiting::Read(reading) if self.rests(&reading.read));
-        let compacts = !self.slices.rest(self.now) && self.shards.iter().any(|s| self.may_slice(s));
-        compacts || self.shards.iter().any(|s| s.sliced.iter().any(|waiting| !waits(waiting)))
+    /// Whether there is a slice to do `now`, of a compaction or of a walk.
+    pub(super) fn has_slices(&self, now: Instant) -> bool {
+        let compacts = |shard| !self.slices.rest(now) && self.may_slice(shard);
+        self.shards.iter().any(|shard| compacts(shard) || self.walks(shard, now))
     }
 
     /// When the next slice is due, or is looked for.
     pub(super) fn next_slice(&self) -> Option<Instant> {
         let policy = &self.layout.checkpoints;
         if self.shards.iter().any(|s| !s.sliced.is_empty() || self.may_slice(s)) {
-            return Some(self.slices.next);
+            return Some(self.slices.rested());
         }
         // A compaction that cannot go on waits for a read to end. On another thread, nobody tells when it has.
         self.shards.iter().any(|s| s.slices(policy)).then(|| self.now + READ_POLL)
@@ -111,22 +160,21 @@ impl Core {
 
     /// Removes some of what no read at the floor or above needs; nothing that is being read (rule 16).
     fn slice(&mut self, place: usize, effects: &mut Vec<Effect>) {
-        self.slices.done(self.now);
         let shard = &mut self.shards[place];
         let (floor, done) = (shard.replica.floor(), shard.replica.sliced());
         let Machine::Keys(mvcc) = &mut shard.replica.machine else { return shard.replica.set_sliced(floor) };
-        if shard.slicing.as_ref().is_none_or(|s| s.floor() != floor) {
-            shard.slicing = Some(Compaction::new(done, floor));
-        }
-        let slicing = shard.slicing.as_mut().expect("begun above");
-        let removed = slicing.removed();
-        let outcome = mvcc.compact_slice(slicing, SLICE);
+        // One that is under way comes to its end first: where floors rise often, it would begin anew for ever.
+        let slicing = shard.slicing.get_or_insert_with(|| Compaction::new(done, floor));
+        let (visited, removed) = (slicing.visited(), slicing.removed());
+        let outcome = mvcc.compact_slice(slicing, Budget { visits: self.slices.allowance(), bytes: usize::MAX });
+        self.slices.spend((slicing.visited() - visited) as u32);
         self.compacted_versions += slicing.removed() - removed;
         match outcome {
             Ok(Compacted::Part) => {}
             Ok(Compacted::Whole) => {
+                let done = slicing.floor();
                 shard.slicing = None;
-                shard.replica.set_sliced(floor);
+                shard.replica.set_sliced(done);
             }
             Err(fault) => {
                 let ahead = mvcc.compact_ahead(slicing);
@@ -139,19 +187,20 @@ impl Core {
     }
 }
 
-/// How much one slice of a hash looks at.
-pub(super) fn hash_slice(query: HashQuery) -> Budget {
-    if query.at_compaction { HASH_SLICE } else { reading::SLICE }
-}
-
-/// How many pages a hash has read side by side.
-pub(super) fn hash_ahead_pages(query: HashQuery) -> usize {
-    if query.at_compaction { COMPACT_AHEAD_PAGES } else { READ_AHEAD_PAGES }
-}
-
-/// Whether a read is for a compaction, which clients' requests do not wait for.
-fn is_patient(read: &Read) -> bool {
+/// Whether a read is one of a compaction: its hash.
+fn is_of_compaction(read: &Read) -> bool {
     matches!(read, Read::Hash { query, .. } | Read::HashKept(query) if query.at_compaction)
+}
+
+/// How much a slice of a hash takes in, where a slice may make so many visits.
+pub(super) fn hash_slice(query: HashQuery, visits: u32) -> Budget {
+    let visits = if query.at_compaction { visits * HASHED_PER_VISIT } else { SLICE_VISITS_MAX };
+    Budget { visits, bytes: (visits as usize * COMPACT_HASH_VERSION_BYTES).min(SLICE_BYTES_MAX) }
+}
+
+/// What a slice of a compaction's hash has cost, in visits, that looked at so many versions and took in so many bytes.
+pub(super) fn hash_cost(versions: u32, bytes: usize) -> u32 {
+    versions.max((bytes / COMPACT_HASH_VERSION_BYTES) as u32) / HASHED_PER_VISIT
 }
 
 impl Shard {

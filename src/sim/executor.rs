@@ -148,7 +148,7 @@ impl Executor {
 
     /// Whether it is parked though its core has work which waits for nothing, and is not due soon.
     pub fn sleeps_over_work(&mut self, now: Instant) -> bool {
-        let works = self.core.as_ref().is_some_and(Core::has_background_work);
+        let works = self.core.as_ref().is_some_and(|core| core.has_background_work(now));
         works && !self.is_enabled(now) && self.next_deadline() > now + READ_POLL
     }
 
@@ -209,7 +209,7 @@ impl Executor {
                 self.second = true;
                 Phase::Handle
             }
-            Phase::End => self.end(&mut out),
+            Phase::End => self.end(now, &mut out),
         };
         out
     }
@@ -341,9 +341,9 @@ impl Executor {
     }
 
     /// Parks when there is nothing to do and what is waited for is not there (rule 2).
-    fn end(&mut self, out: &mut Outcome) -> Phase {
+    fn end(&mut self, now: Instant, out: &mut Outcome) -> Phase {
         self.send(out);
-        let background = self.core.as_ref().is_some_and(Core::has_background_work);
+        let background = self.core.as_ref().is_some_and(|core| core.has_background_work(now));
         if background || !self.core_inbox.is_empty() || !self.front_inbox.is_empty() || self.has_mail() {
             return Phase::Begin;
         }
