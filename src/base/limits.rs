@@ -30,8 +30,8 @@ pub const COMPACT_SLICE_VISITS: u32 = 128;
 pub const COMPACT_SLICE_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
 /// And each change so many visits more: a compaction that follows takes two for it, its hash a half, so that they gain on clients.
 pub const COMPACT_VISITS_PER_CHANGE: u64 = 4;
-/// The most visits of one slice.
-pub const COMPACT_SLICE_VISITS_MAX: u32 = 1024;
+/// The most visits of one slice: what a round of many changes earns it.
+pub const COMPACT_SLICE_VISITS_MAX: u32 = 4096;
 /// Bytes of keys and values that count as one version, where a compaction's hash takes them in.
 pub const COMPACT_HASH_VERSION_BYTES: usize = 1024;
 /// Of the pages in use, the part (one in so many) that a compaction asks for one by one before it goes through all of them in order: about
