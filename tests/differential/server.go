@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand"
 	"net"
 	"os"
 	"os/exec"
@@ -236,16 +237,38 @@ func killAll() {
 	}
 }
 
-// Ports that were free a moment ago. Held open together so that no two are equal.
+// The ports that servers get: below those that systems give to outgoing connections, one of which could take a server's port before it
+// listens, or while it is down.
+const (
+	firstPort = 10000
+	portCount = 20000
+)
+
+var givenPorts struct {
+	sync.Mutex
+	offset int // a random place to begin at, since other programs' servers may be about
+	count  int
+}
+
+func init() { givenPorts.offset = rand.Intn(portCount) }
+
+// Ports on which nobody listens. None is given twice.
 func freePorts(count int) ([]int, error) {
+	givenPorts.Lock()
+	defer givenPorts.Unlock()
 	var ports []int
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
+	for len(ports) < count {
+		if givenPorts.count == portCount {
+			return nil, errors.New("all ports for servers were given")
 		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		port := firstPort + (givenPorts.offset+givenPorts.count)%portCount
+		givenPorts.count++
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		listener.Close()
+		ports = append(ports, port)
 	}
 	return ports, nil
 }
