@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::base::Instant;
 use crate::base::limits::{
     COMPACT_HASH_VERSION_BYTES, COMPACT_SLICE_INTERVAL, COMPACT_SLICE_VISITS, COMPACT_SLICE_VISITS_MAX,
-    COMPACT_VISITS_PER_CHANGE, READ_POLL, SLICE_BYTES_MAX, SLICE_VISITS_MAX,
+    COMPACT_VISITS_PER_CHANGE, READ_POLL, SLICE_BYTES_MAX,
 };
 use crate::group::{CheckpointPolicy, Machine};
 use crate::mvcc::hash::HashQuery;
@@ -19,6 +19,7 @@ use super::core::{Core, Shard, Waiting};
 use super::effects::Effect;
 use super::events::{CoreMessage, Event};
 use super::messages::{Read, ToCore};
+use super::reading;
 
 /// What a slice is given at least.
 const SLICE_VISITS: i64 = COMPACT_SLICE_VISITS as i64;
@@ -194,7 +195,10 @@ fn is_of_compaction(read: &Read) -> bool {
 
 /// How much a slice of a hash takes in, where a slice may make so many visits.
 pub(super) fn hash_slice(query: HashQuery, visits: u32) -> Budget {
-    let visits = if query.at_compaction { visits * HASHED_PER_VISIT } else { SLICE_VISITS_MAX };
+    if !query.at_compaction {
+        return reading::SLICE;
+    }
+    let visits = visits * HASHED_PER_VISIT;
     Budget { visits, bytes: (visits as usize * COMPACT_HASH_VERSION_BYTES).min(SLICE_BYTES_MAX) }
 }
 
@@ -206,7 +210,7 @@ pub(super) fn hash_cost(versions: u32, bytes: usize) -> u32 {
 impl Shard {
     /// Whether a compaction has more to remove, and waits for no page and no checkpoint.
     fn slices(&self, policy: &CheckpointPolicy) -> bool {
-        let held_up = !self.disk_full && self.replica.holds_up_compaction(policy);
-        self.replica.sliced() < self.replica.floor() && self.slice_waits == 0 && !held_up
+        let waits = || self.slice_waits > 0 || !self.disk_full && self.replica.holds_up_compaction(policy);
+        self.replica.sliced() < self.replica.floor() && !waits()
     }
 }
