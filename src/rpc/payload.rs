@@ -29,6 +29,7 @@ pub(super) struct Payload {
     bytes: Bytes,
     /// What comes behind `bytes`, the last part first; none is empty.
     rest: Vec<Bytes>,
+    /// What is left of all parts.
     counted: usize,
     unsent: Unsent,
     is_answer: bool,
@@ -73,7 +74,7 @@ impl Drop for Payload {
 
 impl Buf for Payload {
     fn remaining(&self) -> usize {
-        self.bytes.remaining() + self.rest.iter().map(Bytes::len).sum::<usize>()
+        self.counted
     }
 
     fn chunk(&self) -> &[u8] {

@@ -22,6 +22,7 @@ use crate::base::limits::{
     ACCEPTS_PER_TURN_MAX, CALLS_PER_CONNECTION_MAX, CONNECTION_WINDOW_BYTES, HEADER_LIST_BYTES_MAX, PENDING_RESET_STREAMS_MAX,
     RESET_STREAMS_KEPT_MAX, STREAM_SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, UNSENT_BYTES_PER_CONNECTION_MAX,
 };
+use crate::front::CallId;
 
 /// How a connection is told to end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -71,6 +72,7 @@ struct Calls {
     message_bytes_max: usize,
     /// Kept for their memory.
     woken: Vec<usize>,
+    queued: Vec<(usize, CallId)>,
     outgoing: Vec<Outgoing>,
 }
 
@@ -92,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 partial_bytes: 0,
                 message_bytes_max,
                 woken: Vec::new(),
+                queued: Vec::new(),
                 outgoing: Vec::new(),
             },
             control,
@@ -258,27 +261,40 @@ impl Calls {
         }
     }
 
-    /// Gives the streams what the front answered.
+    /// Gives the streams what the front answered. Messages of a stream that come together share frames.
     fn deliver(&mut self) {
         let mut outgoing = std::mem::take(&mut self.outgoing);
+        let mut queued = std::mem::take(&mut self.queued);
         std::mem::swap(&mut outgoing, &mut self.mailbox.outgoing.borrow_mut());
         for answer in outgoing.drain(..) {
-            let (slot, call) = match &answer {
-                Outgoing::Send { slot, call, .. }
-                | Outgoing::Finish { slot, call, .. }
-                | Outgoing::Reply { slot, call, .. } => (*slot, *call),
-            };
-            // A stream that ended while the answer was under way has left its place, perhaps to another.
-            let Some(stream) = self.streams.get_mut(slot).filter(|stream| stream.call() == Some(call)) else { continue };
-            let mut around = surroundings(&self.port, &self.mailbox, &self.unsent, &mut self.partial_bytes);
-            let life = match answer {
-                Outgoing::Send { bytes, .. } => stream.send(&mut around, bytes),
-                Outgoing::Finish { status, .. } => stream.finish(&mut around, status),
-                Outgoing::Reply { bytes, rest, .. } => stream.reply(&mut around, bytes, rest),
-            };
-            self.end_if(life, slot);
+            match answer {
+                Outgoing::Send { slot, call, bytes } => {
+                    let Some(stream) = stream_of(&mut self.streams, slot, call) else { continue };
+                    stream.queue(bytes);
+                    if queued.last() != Some(&(slot, call)) {
+                        queued.push((slot, call));
+                    }
+                }
+                Outgoing::Finish { slot, call, status } => {
+                    self.lead(slot, call, |stream, around| stream.finish(around, status));
+                }
+                Outgoing::Reply { slot, call, bytes, rest } => {
+                    self.lead(slot, call, |stream, around| stream.reply(around, bytes, rest));
+                }
+            }
         }
-        self.outgoing = outgoing;
+        for (slot, call) in queued.drain(..) {
+            self.lead(slot, call, Stream::pass_on);
+        }
+        (self.outgoing, self.queued) = (outgoing, queued);
+    }
+
+    /// Has a call's stream do something, if it is still there.
+    fn lead(&mut self, slot: usize, call: CallId, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>) -> Life) {
+        let Some(stream) = stream_of(&mut self.streams, slot, call) else { return };
+        let mut around = surroundings(&self.port, &self.mailbox, &self.unsent, &mut self.partial_bytes);
+        let life = act(stream, &mut around);
+        self.end_if(life, slot);
     }
 
     /// Lets the streams go on that h2 has something new for.
@@ -313,6 +329,11 @@ impl Calls {
         assert_eq!(self.partial_bytes, 0, "partial messages of streams that have ended");
         self.mailbox.outgoing.borrow_mut().clear();
     }
+}
+
+/// The stream of a call. One that ended while its answer was under way has left its place, perhaps to another.
+fn stream_of(streams: &mut Slab<Stream>, slot: usize, call: CallId) -> Option<&mut Stream> {
+    streams.get_mut(slot).filter(|stream| stream.call() == Some(call))
 }
 
 fn surroundings<'a>(

@@ -113,11 +113,11 @@ impl Stream {
         if self.is_reset() { Life::Ended } else { self.pass_on(around) }
     }
 
-    /// A message from the front, or a part of one, on a call that takes any number.
-    pub fn send(&mut self, around: &mut Surroundings<'_>, bytes: Bytes) -> Life {
+    /// A message from the front, or a part of one, on a call that takes any number. It leaves with what is queued behind it, at the next
+    /// [`Stream::pass_on`].
+    pub fn queue(&mut self, bytes: Bytes) {
         self.queued_bytes += bytes.len();
         self.queue.push_back(bytes);
-        self.pass_on(around)
     }
 
     /// The last message, the parts behind the first in reverse, and a good end. The one of a unary call is given to h2 at once, all of
@@ -125,8 +125,7 @@ impl Stream {
     pub fn reply(&mut self, around: &mut Surroundings<'_>, bytes: Bytes, rest: Vec<Bytes>) -> Life {
         if self.method.kind() != Kind::Unary {
             for part in std::iter::once(bytes).chain(rest.into_iter().rev()) {
-                self.queued_bytes += part.len();
-                self.queue.push_back(part);
+                self.queue(part);
             }
             return self.finish(around, Status::OK);
         }
@@ -257,7 +256,7 @@ impl Stream {
     }
 
     /// Sends queued messages as far as the client's window goes, then the end if that is known.
-    fn pass_on(&mut self, around: &mut Surroundings<'_>) -> Life {
+    pub fn pass_on(&mut self, around: &mut Surroundings<'_>) -> Life {
         while self.queued_bytes > 0 {
             let wanted = self.queued_bytes.min(STREAM_SEND_BUFFER_BYTES);
             let Ok(send) = begin(&mut self.answer) else { return Life::Ended };
