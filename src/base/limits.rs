@@ -264,6 +264,10 @@ pub const WATCH_REST_RESPONSES_MIN: u64 = 64;
 pub const WATCH_REST_MICROS: u64 = 4;
 /// up to so many revisions.
 pub const WATCH_REST_REVISIONS_MAX: u64 = 4;
+/// Of that rest, behind several revisions, the part (one in so many) that what arrives meanwhile waits for more,
+pub const WATCH_GATHER_PART: u32 = 4;
+/// and the longest that it does.
+pub const WATCH_GATHER_MAX: std::time::Duration = std::time::Duration::from_millis(4);
 /// Watch responses below this many bytes are copied to the others of their stream; the bodies of larger ones are shared by their watches.
 pub const WATCH_GATHERED_BYTES: usize = 1 << 10;
 /// Watches (those with the same range and start count once) of one front that read the store at the same time.

@@ -35,4 +35,7 @@ pub trait Tasks: Clock + Clone + 'static {
 
     /// Lets every other ready task run first, and I/O that has ended wake its tasks.
     fn yield_now(&self) -> impl Future<Output = ()>;
+
+    /// From now on, what arrives on the sockets of this executor may wait so long for more to arrive.
+    fn gather_arrivals(&self, wait: Duration);
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -119,6 +120,11 @@ impl Calls {
             other @ FrontEffect::ToCore(..) => return Some(other),
         }
         None
+    }
+
+    /// How long what arrives may wait for more. A client that does not take what it is sent has its say at once: its window may open.
+    pub fn gathers(&self, front: &Front) -> Duration {
+        if self.port.is_held_back() { Duration::ZERO } else { front.gathers() }
     }
 
     /// Begins the end of all connections.

@@ -223,7 +223,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
     }
 
     fn run_front(&mut self, now: Instant, stable: Option<crate::base::Revision>) {
-        let Some((_, front, _)) = &mut self.parts.front else { return };
+        let Some((_, front, calls)) = &mut self.parts.front else { return };
         for message in self.front_inbox.drain(..) {
             front.core_message(now, message);
         }
@@ -236,6 +236,7 @@ impl<D: Disk, T: Tasks> Executor<D, T> {
         if front.next_deadline() <= now {
             front.tick(now);
         }
+        self.parts.tasks.gather_arrivals(calls.gathers(front));
         self.take_front_effects();
     }
 

@@ -26,6 +26,7 @@ mod framing;
 mod headers;
 mod payload;
 mod port;
+mod queue;
 mod session;
 mod signal;
 mod stream;

@@ -104,6 +104,8 @@ struct State {
     opened: u64,
     /// Bytes of answers to unary calls that the sockets have not taken.
     unsent_answers: Rc<Cell<usize>>,
+    /// Bytes that streams have to send and their clients' windows have no room for.
+    queued: Rc<Cell<usize>>,
 }
 
 /// The meeting place of one executor; clones are handles to the same one.
@@ -199,7 +201,18 @@ impl Port {
         self.0.borrow().unsent_answers.get()
     }
 
-    /// Where these are counted.
+    /// Whether something waits for a client to take it.
+    pub fn is_held_back(&self) -> bool {
+        let state = self.0.borrow();
+        state.unsent_answers.get() + state.queued.get() > 0
+    }
+
+    /// Where the bytes of streams that wait for their clients' windows are counted.
+    pub(super) fn queued(&self) -> Rc<Cell<usize>> {
+        self.0.borrow().queued.clone()
+    }
+
+    /// Where those of answers to unary calls are.
     pub(super) fn unsent_answers(&self) -> Rc<Cell<usize>> {
         self.0.borrow().unsent_answers.clone()
     }

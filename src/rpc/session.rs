@@ -247,7 +247,8 @@ impl Calls {
             self.signals.push(StreamSignal::new(slot, self.ready.clone(), self.mailbox.signal.clone()));
         }
         let body = request.into_body();
-        let mut stream = Stream::new(method, options, body, respond, self.message_bytes_max, self.signals[slot].clone());
+        let mut stream =
+            Stream::new(method, options, body, respond, self.message_bytes_max, self.signals[slot].clone(), self.port.queued());
         let mut around = surroundings(&self.port, &self.mailbox, &self.unsent, &mut self.partial_bytes);
         let life = match stream.open_if_new(&mut around, slot) {
             Ok(()) => stream.advance(&mut around, slot),

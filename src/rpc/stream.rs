@@ -1,6 +1,6 @@
 //! One HTTP/2 stream: a request on its way in, and what is answered on its way out.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,6 +14,7 @@ use super::framing::Assembler;
 use super::headers::{self, Refusal};
 use super::payload::{Payload, Unsent};
 use super::port::{Incoming, Mailbox, Port};
+use super::queue::Queue;
 use super::signal::StreamSignal;
 use crate::base::limits::{PARTIAL_BYTES_PER_CONNECTION_MAX, STREAM_SEND_BUFFER_BYTES};
 use crate::front::{CallId, CallOptions, Code, Kind, Method, Status};
@@ -57,9 +58,8 @@ pub(super) struct Stream {
     /// The message of a server stream, kept until the client has sent its end.
     first: Option<Bytes>,
     answer: Answer,
-    /// Messages, or parts of them, that wait for the client's window; and their bytes.
-    queue: VecDeque<Bytes>,
-    queued_bytes: usize,
+    /// What waits for the client's window.
+    queue: Queue,
     finish: Option<Status>,
     waker: Waker,
 }
@@ -72,6 +72,7 @@ impl Stream {
         respond: SendResponse<Payload>,
         message_bytes_max: usize,
         signal: Arc<StreamSignal>,
+        queued: Rc<Cell<usize>>,
     ) -> Stream {
         Stream {
             method,
@@ -82,8 +83,7 @@ impl Stream {
             assembler: Assembler::new(message_bytes_max),
             first: None,
             answer: Answer::Nothing(respond),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            queue: Queue::new(queued),
             finish: None,
             waker: Waker::from(signal),
         }
@@ -105,7 +105,6 @@ impl Stream {
                     around.port.cancel(call);
                 }
                 self.queue.clear();
-                self.queued_bytes = 0;
                 return self.end(&status);
             }
             Err(Trouble::Gone) => return Life::Ended,
@@ -116,8 +115,7 @@ impl Stream {
     /// A message from the front, or a part of one, on a call that takes any number. It leaves with what is queued behind it, at the next
     /// [`Stream::pass_on`].
     pub fn queue(&mut self, bytes: Bytes) {
-        self.queued_bytes += bytes.len();
-        self.queue.push_back(bytes);
+        self.queue.push(bytes);
     }
 
     /// The last message, the parts behind the first in reverse, and a good end. The one of a unary call is given to h2 at once, all of
@@ -257,8 +255,8 @@ impl Stream {
 
     /// Sends queued messages as far as the client's window goes, then the end if that is known.
     pub fn pass_on(&mut self, around: &mut Surroundings<'_>) -> Life {
-        while self.queued_bytes > 0 {
-            let wanted = self.queued_bytes.min(STREAM_SEND_BUFFER_BYTES);
+        while self.queue.bytes() > 0 {
+            let wanted = self.queue.bytes().min(STREAM_SEND_BUFFER_BYTES);
             let Ok(send) = begin(&mut self.answer) else { return Life::Ended };
             send.reserve_capacity(wanted);
             let capacity = match send.poll_capacity(&mut Context::from_waker(&self.waker)) {
@@ -271,9 +269,8 @@ impl Stream {
                 return Life::Goes;
             }
             // Whatever the messages are, they share frames.
-            let (first, rest) = take(&mut self.queue, capacity);
+            let (first, rest) = self.queue.take(capacity);
             let payload = Payload::new(first, rest, around.unsent);
-            self.queued_bytes -= capacity;
             if send.send_data(payload, false).is_err() {
                 return Life::Ended;
             }
@@ -301,24 +298,6 @@ impl Stream {
     fn begin(&mut self) -> Result<&mut SendStream<Payload>, h2::Error> {
         begin(&mut self.answer)
     }
-}
-
-/// Takes the first `bytes` of a queue that holds as many: the first part, and those behind it, the last one first.
-fn take(queue: &mut VecDeque<Bytes>, bytes: usize) -> (Bytes, Vec<Bytes>) {
-    let mut left = bytes;
-    let mut parts = std::iter::from_fn(|| {
-        let first = queue.front_mut().filter(|_| left > 0)?;
-        let part = first.split_to(left.min(first.len()));
-        if first.is_empty() {
-            queue.pop_front();
-        }
-        left -= part.len();
-        Some(part)
-    });
-    let first = parts.next().expect("something is asked for");
-    let mut rest: Vec<Bytes> = parts.collect();
-    rest.reverse();
-    (first, rest)
 }
 
 /// The stream to send on; its headers are sent first.

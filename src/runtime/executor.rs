@@ -147,6 +147,10 @@ impl Tasks for Executor {
         // A timer, not a yield: while any queue has a ready task, glommio looks at I/O only when its preemption timer fires.
         glommio::timer::sleep(YIELD).await;
     }
+
+    fn gather_arrivals(&self, wait: Duration) {
+        self.readiness.gather(wait);
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! Sockets are registered once, edge-triggered: a socket is ready until it says that it has no more, or takes no more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -44,6 +44,8 @@ pub struct Readiness(Rc<Inner>);
 struct Inner {
     epoll: OwnedFd,
     places: RefCell<Slab<Place>>,
+    /// How long what arrives may wait for more, however few sockets speak.
+    gather: Cell<Duration>,
 }
 
 /// One socket.
@@ -91,7 +93,12 @@ impl Readiness {
     /// The system's: no more files may be opened.
     pub fn new() -> io::Result<Readiness> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Readiness(Rc::new(Inner { epoll, places: RefCell::default() })))
+        Ok(Readiness(Rc::new(Inner { epoll, places: RefCell::default(), gather: Cell::default() })))
+    }
+
+    /// From now on, there is at least so long between one look at the sockets and the next, while something arrives.
+    pub fn gather(&self, wait: Duration) {
+        self.0.gather.set(wait);
     }
 
     /// Wakes who waits for a socket, for ever.
@@ -104,7 +111,7 @@ impl Readiness {
             }
             while self.look(&mut events, &mut woken, &mut pace) {
                 woken.drain(..).for_each(Waker::wake);
-                let rest = pace.rest(clock());
+                let rest = pace.rest(clock()).max(self.0.gather.get());
                 if rest.is_zero() {
                     break;
                 }

@@ -103,8 +103,10 @@ fn who_was_refused_goes_on_when_the_peer_has_read() {
 
 #[test]
 fn each_of_many_sockets_is_heard_again_and_again() {
-    for gather in [Duration::ZERO, Duration::from_micros(200)] {
-        with_executor(gather, |executor| async move {
+    let short = Duration::from_micros(200);
+    for (gather_many, gather) in [(Duration::ZERO, Duration::ZERO), (short, Duration::ZERO), (Duration::ZERO, short)] {
+        with_executor(gather_many, |executor| async move {
+            executor.gather_arrivals(gather);
             let heard = Rc::new(Cell::new(0));
             let mut others = Vec::new();
             for _ in 0..SOCKETS {
@@ -149,4 +151,27 @@ fn a_place_is_free_for_the_next_socket() {
             assert_eq!((buffer[0], socket.place), (round, 0));
         }
     });
+}
+
+#[test]
+fn what_arrives_waits_for_more_while_that_is_asked_for() {
+    for (wait, waits) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+        with_executor(Duration::ZERO, |executor| async move {
+            let (socket, mut far) = pair(&executor);
+            assert!(future::poll_once(read(&socket, &mut [0; 16])).await.is_none(), "a new socket is tried first");
+            settle(&executor).await;
+            executor.gather_arrivals(wait);
+            far.write_all(&[1]).expect("room");
+            assert_eq!(read(&socket, &mut [0; 16]).await.expect("received"), 1, "nothing came before it");
+            far.write_all(&[1]).expect("room");
+            let mut buffer = [0; 16];
+            let mut second = std::pin::pin!(read(&socket, &mut buffer));
+            let mut heard = false;
+            for _ in 0..10 {
+                settle(&executor).await;
+                heard = heard || future::poll_once(&mut second).await.is_some();
+            }
+            assert_eq!(heard, !waits);
+        });
+    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::limits::{
-    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_REST_MICROS, WATCH_REST_RESPONSES_MIN, WATCH_STREAM_BYTES_MAX,
+    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHER_PART, WATCH_REST_MICROS, WATCH_REST_RESPONSES_MIN,
+    WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::{GroupId, KeyRange, Prng, Revision, Term};
 use crate::front::call::Method;
@@ -416,6 +417,7 @@ fn a_hub_that_sent_much_rests_and_then_sends_what_came_meanwhile() {
     let received = |world: &World| world.clients[&stream].received.len() - watches;
     world.put("k", "1");
     assert_eq!(received(&world), watches, "it had rested");
+    assert_eq!(world.front.gathers(), Duration::ZERO, "behind one revision, what arrives has its turn at once");
     world.put("k", "2");
     let last = world.put("k", "3");
     assert_eq!(received(&world), watches, "it rests, and puts are answered");
@@ -424,11 +426,12 @@ fn a_hub_that_sent_much_rests_and_then_sends_what_came_meanwhile() {
     assert_eq!(received(&world), 2 * watches);
     let response: pb::WatchResponse = world.clients[&stream].message(3 * watches - 1);
     assert_eq!((response.events.len(), response.header.unwrap().revision), (2, last));
+    assert_eq!(world.front.gathers(), 2 * rest / WATCH_GATHER_PART, "behind two it waits for a part of the rest");
     world.put("k", "4");
     world.pass(rest);
     assert_eq!(received(&world), 2 * watches, "behind two revisions it rests for twice as long");
     world.pass(rest);
-    assert_eq!(received(&world), 3 * watches);
+    assert_eq!((received(&world), world.front.gathers()), (3 * watches, Duration::ZERO));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The hub: events of all groups in one order, released up to what is stable, to the synced watches (rule 13).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use slab::Slab;
@@ -90,6 +91,8 @@ pub struct Hub {
     /// After much was sent, nothing is released before this; and whether something waits for that.
     pub(super) rests_until: Instant,
     pub(super) rests: bool,
+    /// How long what arrives may wait for more until then.
+    pub(super) gathers: Duration,
     /// Streams with gathered responses.
     pub(super) gathering: Vec<CallId>,
     /// Streams that wait for a revision to tell their progress.
@@ -111,6 +114,7 @@ impl Hub {
             catch_ups: CatchUps::default(),
             rests_until: Instant::ZERO,
             rests: false,
+            gathers: Duration::ZERO,
             gathering: Vec::new(),
             wanting: Vec::new(),
         }

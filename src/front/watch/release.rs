@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::Revision;
 use crate::base::limits::{
-    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHERED_BYTES, WATCH_REST_MICROS,
-    WATCH_REST_RESPONSES_MIN, WATCH_REST_REVISIONS_MAX, WATCH_STREAM_BYTES_MAX,
+    REQUEST_OVERHEAD_BYTES, WATCH_BATCH_BYTES, WATCH_BATCH_REVISIONS_MAX, WATCH_GATHER_MAX, WATCH_GATHER_PART,
+    WATCH_GATHERED_BYTES, WATCH_REST_MICROS, WATCH_REST_RESPONSES_MIN, WATCH_REST_REVISIONS_MAX, WATCH_STREAM_BYTES_MAX,
 };
 use crate::base::mutant::{self, Mutant};
 use crate::front::call::CallId;
@@ -120,12 +120,21 @@ impl Front {
             }
             if responses >= WATCH_REST_RESPONSES_MIN {
                 let revisions = (stable.get() - self.hub.released.get()).min(WATCH_REST_REVISIONS_MAX);
-                self.hub.rests_until = self.now + Duration::from_micros(responses * revisions * WATCH_REST_MICROS);
+                let rest = Duration::from_micros(responses * revisions * WATCH_REST_MICROS);
+                self.hub.rests_until = self.now + rest;
+                let shared = if revisions > 1 { rest / WATCH_GATHER_PART } else { Duration::ZERO };
+                self.hub.gathers = shared.min(WATCH_GATHER_MAX);
             }
         }
         self.hub.released = stable;
         self.progress_wanted();
         self.run_catch_ups();
+    }
+
+    /// How long what arrives may wait for more: while the hub rests behind several revisions, no watch is shown it before the rest is over,
+    /// and each wake-up costs the time of many events.
+    pub fn gathers(&self) -> Duration {
+        if self.now < self.hub.rests_until { self.hub.gathers } else { Duration::ZERO }
     }
 
     /// The hub has rested: it goes on.
