@@ -170,6 +170,8 @@ pub const APPLY_AHEAD_READS: usize = 128;
 /// Pages of a checkpoint under way and those dirty beside it may come to so many times what a checkpoint begins at at the latest; then
 /// applying waits.
 pub const UNWRITTEN_SHARES_MAX: u64 = 2;
+/// Of that room beside a checkpoint, the part (one in so many) that may be taken before any of it is on disk.
+pub const ROOM_AT_ONCE_PART: u64 = 4;
 /// Changes that each page of an earlier checkpoint has had, on average, when it is worth to write it again.
 pub const CHECKPOINT_CHANGES_PER_PAGE: u64 = 8;
 /// Page writes that one step of a checkpoint hands out.

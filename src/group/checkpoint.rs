@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use crate::base::limits::{CHECKPOINT_PAGES_PER_STEP, UNWRITTEN_SHARES_MAX};
+use crate::base::limits::{CHECKPOINT_PAGES_PER_STEP, ROOM_AT_ONCE_PART, UNWRITTEN_SHARES_MAX};
 use crate::base::{Index, Instant};
-use crate::pages::{PageWrite, Store};
+use crate::pages::{PageWrite, Progress, Store};
 
 use super::Note;
 
@@ -28,15 +28,20 @@ pub struct CheckpointPolicy {
 }
 
 impl CheckpointPolicy {
-    /// With so many bytes of pages in a checkpoint under way and dirty beside it, nothing more is applied until that is on disk: they
-    /// would take memory without bound where applying is faster than the disk.
-    pub const fn unwritten_bytes_max(&self) -> u64 {
-        UNWRITTEN_SHARES_MAX * self.dirty_bytes_max
+    /// With so many bytes of pages dirty beside a checkpoint under way, nothing more is applied before more of that is on disk: they would
+    /// take memory without bound where applying is faster than the disk. A part of the room is there at once, the rest comes as the
+    /// checkpoint goes on, so that what applies is slowed to the disk's pace, and not stopped when all the room is taken.
+    pub fn dirty_bytes_beside(&self, checkpoint: Progress) -> u64 {
+        let Progress { written, bytes } = checkpoint;
+        let room = (UNWRITTEN_SHARES_MAX * self.dirty_bytes_max).saturating_sub(bytes);
+        let at_once = room / ROOM_AT_ONCE_PART;
+        let part = |of: u64| (u128::from(of) * u128::from(written) / u128::from(bytes.max(1))) as u64;
+        if written >= bytes { room } else { at_once + part(room - at_once) }
     }
 
-    /// With so many dirty, compaction waits for that checkpoint: the rest of the room is left to writes.
-    pub const fn dirty_bytes_max_of_compaction(&self) -> u64 {
-        self.dirty_bytes / 2
+    /// With so many dirty, compaction waits: the rest of the room is left to writes.
+    pub fn dirty_bytes_beside_of_compaction(&self, checkpoint: Progress) -> u64 {
+        self.dirty_bytes_beside(checkpoint) / 2
     }
 
     /// With so many bytes evaluated and not applied, no further write is evaluated.
@@ -173,5 +178,16 @@ mod tests {
         assert!(!due(0, 1, 2999, false) && due(0, 1, 3000, false));
         assert!(!due(29, 1, 0, true) && due(30, 1, 0, false) && due(30, 0, 1, false));
         assert!(!due(300, 0, 0, true), "nothing changed");
+    }
+
+    #[test]
+    fn the_room_beside_a_checkpoint_comes_as_it_goes_on() {
+        let policy =
+            CheckpointPolicy { dirty_bytes: 1000, dirty_bytes_max: 3000, entries: 10, interval: Duration::from_secs(30) };
+        let beside = |written, bytes| policy.dirty_bytes_beside(Progress { written, bytes });
+        assert_eq!([beside(0, 2000), beside(1000, 2000), beside(2000, 2000)], [1000, 2500, 4000]);
+        assert_eq!(beside(0, 6000), 0, "there is none beside one that takes it all");
+        assert_eq!(beside(0, 0), 6000, "nor does one that is over take any");
+        assert_eq!(beside(u64::MAX / 2, u64::MAX), 0);
     }
 }

@@ -162,16 +162,18 @@ impl Replica {
         self.checkpoint.is_due(now, entries, store.dirty_bytes(), store.is_worth_writing(), policy)
     }
 
-    /// Whether nothing more may be applied before the checkpoint under way is on disk.
+    /// Whether nothing more may be applied before more of the checkpoint under way is on disk.
     pub fn is_held_up(&self, policy: &CheckpointPolicy) -> bool {
         let Machine::Keys(mvcc) = &self.machine else { return false };
-        !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().unwritten_bytes() >= policy.unwritten_bytes_max()
+        let beside = || policy.dirty_bytes_beside(mvcc.store().progress());
+        !self.checkpoint.is_idle() && mvcc.is_whole() && mvcc.store().dirty_bytes() >= beside()
     }
 
     /// Whether compaction must leave the room for dirty pages that there still is to writes.
     pub fn holds_up_compaction(&self, policy: &CheckpointPolicy) -> bool {
         let Machine::Keys(mvcc) = &self.machine else { return false };
-        !self.checkpoint.is_idle() && mvcc.store().dirty_bytes() >= policy.dirty_bytes_max_of_compaction()
+        let beside = || policy.dirty_bytes_beside_of_compaction(mvcc.store().progress());
+        !self.checkpoint.is_idle() && mvcc.store().dirty_bytes() >= beside()
     }
 
     /// When the interval between checkpoints is over, if anything changed since the last one.

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::page::{self, Page};
-use super::{PageId, PageRef};
+use super::{PageId, PageRef, PageWrite};
 use crate::base::AlignedBuffer;
 use crate::base::limits::{
     EVICT_FRAMES_MAX, PAGE_BYTES, SPARE_PAGES_MAX, TRIM_FRAMES_MAX, TRIMS_UNTIL_COLD, TRIMS_UNTIL_RETURNED_COLD,
@@ -55,6 +55,8 @@ struct Frame {
     used_in: Cell<u32>,
     /// It was once used again after a pause.
     returned: Cell<bool>,
+    /// Nobody reaches the page any more, but the checkpoint under way has not handed it out.
+    retired: bool,
 }
 
 pub(super) struct Cache {
@@ -205,6 +207,7 @@ impl Cache {
             used_at: Cell::new(self.tick),
             used_in: Cell::new(self.trims),
             returned: Cell::new(false),
+            retired: false,
         };
         let index = match self.vacant.pop() {
             Some(index) => {
@@ -282,6 +285,16 @@ impl Cache {
         self.vacate(index);
     }
 
+    /// Drops the frame of a page that nobody reaches any more, as soon as the checkpoint that was begun has handed it out.
+    pub fn retire(&mut self, page: PageId) {
+        let Some(index) = self.find(page) else { return };
+        let frame = &mut self.frames[index as usize];
+        match frame.buffer {
+            Buffer::Shared(_) => self.vacate(index),
+            _ => frame.retired = true,
+        }
+    }
+
     fn vacate(&mut self, index: FrameIndex) {
         let frame = &mut self.frames[index as usize];
         assert!(frame.dirty_at == NONE, "page {} is dirty and was to be dropped", frame.page.0);
@@ -314,8 +327,16 @@ impl Cache {
         self.writing_bytes = 0;
     }
 
-    /// The bytes of a frame, sealed, for a write. From here on they are shared and do not change.
-    pub fn share(&mut self, index: FrameIndex) -> Arc<AlignedBuffer> {
+    /// A frame as a write of its bytes, sealed. From here on they are shared and do not change.
+    pub fn hand_out(&mut self, index: FrameIndex) -> PageWrite {
+        let write = PageWrite { first: self.id(index), bytes: self.share(index) };
+        if self.frames[index as usize].retired {
+            self.vacate(index);
+        }
+        write
+    }
+
+    fn share(&mut self, index: FrameIndex) -> Arc<AlignedBuffer> {
         let frame = &mut self.frames[index as usize];
         match std::mem::replace(&mut frame.buffer, Buffer::Vacant) {
             Buffer::Owned(mut buffer) => {

@@ -7,7 +7,7 @@ use super::cache::FrameIndex;
 use super::meta::{self, Meta};
 use super::page::{self, HEADER_BYTES, Kind};
 use super::space::{CHUNK_PAGES, DIRECTORY_CHUNKS, FIRST_PAGE, Slab};
-use super::{Checkpoint, PageRef, PageWrite, Store};
+use super::{Checkpoint, PageRef, PageWrite, Progress, Store};
 use crate::base::AlignedBuffer;
 use crate::base::limits::{CHECKPOINT_NOTE_BYTES_MAX, PAGE_BYTES};
 
@@ -20,6 +20,9 @@ pub(super) struct Writing {
     slabs: Vec<PageWrite>,
     /// Frames not handed out yet.
     frames: VecDeque<FrameIndex>,
+    /// What was handed out; and what of it is on disk.
+    handed_out: u64,
+    progress: Progress,
 }
 
 impl Store {
@@ -46,7 +49,8 @@ impl Store {
         let write_bytes = write_bytes + (slabs.len() * PAGE_BYTES) as u64;
         let frames = self.cache.take_dirty().into();
         let meta = PageWrite { first: meta::place(generation), bytes: Arc::new(meta.encode()) };
-        self.writing = Some(Writing { generation, note: note.to_vec(), file_bytes, slabs, frames });
+        let progress = Progress { written: 0, bytes: write_bytes };
+        self.writing = Some(Writing { generation, note: note.to_vec(), file_bytes, slabs, frames, handed_out: 0, progress });
         self.building += 1;
         (self.changes, self.rewritten) = (0, 0);
         self.epochs.begun = self.epochs.now;
@@ -54,24 +58,32 @@ impl Store {
         Checkpoint { write_bytes, meta, file_bytes }
     }
 
-    /// The next pages of the checkpoint to write, up to `writes_max`, in the order of the file; empty: that was all. Their
+    /// The next pages of the checkpoint to write, up to `writes_max`, in the order of the file; empty: that was all. Those handed out
+    /// before are on disk. Their
     /// checksums are computed here, so that one call is a bounded piece of work.
     ///
     /// # Panics
     /// When no checkpoint is under way.
     pub fn checkpoint_writes(&mut self, writes_max: usize) -> Vec<PageWrite> {
         let writing = self.writing.as_mut().expect("a checkpoint was begun");
+        writing.progress.written = writing.handed_out;
         let mut writes = Vec::with_capacity(writes_max.min(writing.frames.len() + writing.slabs.len()));
         while writes.len() < writes_max {
             if let Some(frame) = writing.frames.pop_front() {
-                writes.push(PageWrite { first: self.cache.id(frame), bytes: self.cache.share(frame) });
+                writes.push(self.cache.hand_out(frame));
             } else if let Some(slab) = writing.slabs.pop() {
                 writes.push(slab);
             } else {
                 break;
             }
         }
+        writing.handed_out += writes.iter().map(|write| write.bytes.len() as u64).sum::<u64>();
         writes
+    }
+
+    /// How far the checkpoint under way has come; when there is none, nothing of it is missing.
+    pub fn progress(&self) -> Progress {
+        self.writing.as_ref().map_or(Progress::default(), |writing| writing.progress)
     }
 
     /// Everything of the checkpoint is on disk: its pages and, after them, its meta.
@@ -95,7 +107,8 @@ impl Store {
     fn place_space(&mut self, generation: u64, note: &[u8]) -> (Meta, Vec<PageWrite>, u32) {
         self.pull_in_last_slab();
         while let Some((kind, at)) = self.next_slab() {
-            let page = self.allocate(1);
+            let page = self.space.allocate_lowest();
+            self.cache.forget(page);
             let slab = self.slab(kind, at);
             let old = slab.at.replace(PageRef { page, generation: generation as u32 });
             slab.placed = true;

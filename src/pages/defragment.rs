@@ -42,6 +42,8 @@ impl Store {
         }
         if more {
             self.defragment = Some(state);
+        } else {
+            self.space.pack(false);
         }
         Ok(more)
     }
@@ -55,6 +57,7 @@ impl Store {
                 self.space.touch_chunk(chunk);
             }
         }
+        self.space.pack(true);
         Defragment { target, tree: 0, key: Vec::new() }
     }
 

@@ -68,7 +68,7 @@ pub use read::Reader;
 pub use store::Store;
 #[cfg(test)]
 pub use types::Mutant;
-pub use types::{Checkpoint, Entry, Fault, Head, Options, PageId, PageWrite, Sums, Tree, ViewId};
+pub use types::{Checkpoint, Entry, Fault, Head, Options, PageId, PageWrite, Progress, Sums, Tree, ViewId};
 
 pub use usage::Usage;
 

@@ -27,6 +27,11 @@ pub(super) const DIRECTORIES_MAX: usize = 32;
 pub(super) const FIRST_PAGE: u32 = 2;
 /// Runs of up to so many pages remember up to where there is no room for them.
 const RUN_FLOORS: usize = 65;
+/// Free pages in a row from which pages are taken one by one.
+const SIDE_BY_SIDE: u32 = 4;
+/// Of the pages in use, the part (one in so many) that may be free here and there while the file grows: what is let go of around them
+/// makes places of them where several are side by side.
+const SCATTERED_PART: u32 = 4;
 /// Runs freed since the last checkpoint that are remembered for the next run.
 const RECENT_RUNS_MAX: usize = 64;
 const _: () = assert!(HEADER_BYTES + CHUNK_PAGES as usize / 8 <= crate::base::limits::PAGE_BYTES);
@@ -56,9 +61,13 @@ pub(super) struct Space {
     live: Bits,
     live_pages: u32,
     free: Bits,
+    free_pages: u32,
     /// No page of this word or below is free.
     lowest_word: usize,
     run_floors: [u32; RUN_FLOORS],
+    /// The page behind the one that was last taken from among free ones.
+    next: u32,
+    packs: bool,
     recent_runs: Vec<(u32, u32)>,
     /// Pages from here on have never been used, or were cut off.
     end: u32,
@@ -81,8 +90,11 @@ impl Space {
             live: Bits::default(),
             live_pages: 0,
             free: Bits::default(),
+            free_pages: 0,
             lowest_word: 0,
             run_floors: [0; RUN_FLOORS],
+            next: end,
+            packs: false,
             recent_runs: Vec::new(),
             end,
             chunks: Vec::new(),
@@ -97,6 +109,7 @@ impl Space {
         let mut space = Space::empty(end);
         space.live_pages = bits.count();
         space.free = bits.inverted(end);
+        space.free_pages = space.free.count();
         space.live = bits;
         space.chunks = chunks;
         space.directories = directories;
@@ -121,15 +134,32 @@ impl Space {
         &self.live
     }
 
-    /// Takes `pages` pages in a row: the lowest free ones that will do, else new ones at the end of the file.
+    /// Takes `pages` pages in a row: the lowest free ones that will do, else new ones at the end of the file. A page alone is taken from
+    /// where several are free side by side, as long as there is such a place: the next ones follow it there, and a checkpoint writes
+    /// them as one.
     pub fn allocate(&mut self, pages: u32) -> PageId {
-        let found = if pages == 1 { self.find_page() } else { self.find_run(pages) };
+        let found = match pages {
+            1 => self.find_among_free().or_else(|| self.find_page()),
+            _ => self.find_run(pages),
+        };
         let first = found.unwrap_or_else(|| self.grow(pages));
         self.set_live(PageId(first), pages);
         PageId(first)
     }
 
-    /// The page that [`Space::allocate`] would take next.
+    /// Takes the lowest page that is free, else a new one at the end of the file.
+    pub fn allocate_lowest(&mut self) -> PageId {
+        let first = self.find_page().unwrap_or_else(|| self.grow(1));
+        self.set_live(PageId(first), 1);
+        PageId(first)
+    }
+
+    /// While it is set, every page alone is the lowest that is free.
+    pub fn pack(&mut self, packs: bool) {
+        self.packs = packs;
+    }
+
+    /// The page that [`Space::allocate_lowest`] would take.
     pub fn lowest_free(&mut self) -> u32 {
         match self.free.first_word(self.lowest_word) {
             Some(word) => {
@@ -140,13 +170,39 @@ impl Space {
         }
     }
 
+    /// A page next to the one that was taken last, or the first of [`SIDE_BY_SIDE`] free ones.
+    fn find_among_free(&mut self) -> Option<u32> {
+        if self.packs {
+            return None;
+        }
+        let next = self.next;
+        if self.free.get(next) {
+            self.take(next, 1);
+            self.next = next + 1;
+            return Some(next);
+        }
+        let floor = &mut self.run_floors[SIDE_BY_SIDE as usize];
+        let found = self.free.find_run(*floor, SIDE_BY_SIDE);
+        *floor = found.unwrap_or(self.end);
+        let page = match found {
+            Some(page) => {
+                self.take(page, 1);
+                page
+            }
+            None if self.free_pages < self.live_pages / SCATTERED_PART => self.grow(1),
+            None => return None,
+        };
+        self.next = page + 1;
+        Some(page)
+    }
+
     fn find_page(&mut self) -> Option<u32> {
         let page = self.lowest_free();
         if page >= self.end {
             self.lowest_word = (self.end / 64) as usize;
             return None;
         }
-        self.free.clear(page, 1);
+        self.take(page, 1);
         Some(page)
     }
 
@@ -154,7 +210,7 @@ impl Space {
         let free = &self.free;
         if let Some(at) = self.recent_runs.iter().position(|&(first, len)| len >= pages && free.all_set(first, pages)) {
             let (first, _) = self.recent_runs.swap_remove(at);
-            self.free.clear(first, pages);
+            self.take(first, pages);
             return Some(first);
         }
         let floor = (pages as usize).min(RUN_FLOORS - 1);
@@ -163,7 +219,7 @@ impl Space {
             self.run_floors[floor] = found.unwrap_or(self.end);
         }
         let first = found?;
-        self.free.clear(first, pages);
+        self.take(first, pages);
         Some(first)
     }
 
@@ -225,6 +281,7 @@ impl Space {
         assert!(first + pages <= self.end);
         let newly = self.free.set(first, pages);
         assert!(newly == pages, "pages {first}..+{pages} were freed twice");
+        self.free_pages += pages;
         self.lowest_word = self.lowest_word.min((first / 64) as usize);
     }
 
@@ -248,10 +305,15 @@ impl Space {
         self.trim();
     }
 
+    fn take(&mut self, first: u32, pages: u32) {
+        self.free.clear(first, pages);
+        self.free_pages -= pages;
+    }
+
     /// Gives the free pages at the end back to the file system.
     fn trim(&mut self) {
         while self.end > FIRST_PAGE && self.free.get(self.end - 1) {
-            self.free.clear(self.end - 1, 1);
+            self.take(self.end - 1, 1);
             self.end -= 1;
         }
     }

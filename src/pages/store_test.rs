@@ -143,6 +143,63 @@ fn changes_during_a_checkpoint_belong_to_the_next() {
 }
 
 #[test]
+fn what_nobody_reaches_any_more_leaves_memory_with_its_write() {
+    let mut store = filled(10_000, &[1; 100]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"1");
+    let whole = store.cached_bytes();
+    let change_all = |store: &mut Store, value: &[u8]| {
+        (0..10_000).for_each(|number| store.put(TREE, &key(number), &[value], 0).expect("cached"));
+    };
+    change_all(&mut store, &[2; 100]);
+    let checkpoint = store.begin_checkpoint(b"2");
+    let first = store.checkpoint_writes(10);
+    change_all(&mut store, &[3; 100]);
+    assert!(store.cached_bytes() > 3 * whole / 2, "what is to be written, and what came after");
+    let rest = store.checkpoint_writes(usize::MAX);
+    assert!(store.cached_bytes() < whole + whole / 20, "{} bytes, {whole} for all entries", store.cached_bytes());
+    first.iter().chain(&rest).for_each(|write| disk.write(write));
+    disk.write(&checkpoint.meta);
+    disk.sync();
+    let report = disk.check_sound();
+    assert_eq!(report.trees[1].sums.entries, 10_000);
+    store.finish_checkpoint();
+    disk.checkpoint(&mut store, b"3");
+    disk.check_sound();
+    let entry = store.get(TREE, &key(77)).expect("cached").expect("there");
+    assert_eq!(entry.value, &[3; 100]);
+}
+
+#[test]
+fn pages_that_change_at_random_are_written_side_by_side() {
+    let mut store = filled(100_000, &[7; 100]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    let mut rng = crate::base::Prng::new(5);
+    let (mut pages, mut runs) = (0, 0);
+    for round in 0..30 {
+        for _ in 0..1500 {
+            store.put(TREE, &key(rng.below(100_000) as u32), &[&[round; 100]], 1).expect("cached");
+        }
+        let checkpoint = store.begin_checkpoint(b"");
+        disk.grow(checkpoint.file_bytes as usize);
+        let writes = store.checkpoint_writes(usize::MAX);
+        if round >= 10 {
+            pages += writes.len();
+            runs += 1 + writes.windows(2).filter(|pair| pair[0].first.0 + 1 != pair[1].first.0).count();
+        }
+        writes.iter().for_each(|write| disk.write(write));
+        disk.write(&checkpoint.meta);
+        disk.sync();
+        store.finish_checkpoint();
+    }
+    disk.check_sound();
+    assert!(pages > 3 * runs, "{pages} pages in {runs} runs");
+    let (file, used) = (store.file_bytes(), store.used_bytes());
+    assert!(file < 3 * used, "a file of {file} bytes holds {used}");
+}
+
+#[test]
 fn pages_are_worth_writing_again_when_they_have_changed_much() {
     const ROWS: u32 = 100;
     let mut store = filled(ROWS * 1_000, &[7; 100]);

@@ -163,6 +163,15 @@ impl PageWrite {
     }
 }
 
+/// How far a checkpoint has come.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Progress {
+    /// Bytes of its pages that are on disk.
+    pub written: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
 /// A checkpoint that was begun. In this order: make the file `file_bytes` long if it is shorter; write everything that
 /// [`checkpoint_writes`](super::Store::checkpoint_writes) hands out; fdatasync; write `meta`, synced; call
 /// [`finish_checkpoint`](super::Store::finish_checkpoint); cut the file to `file_bytes` if it is longer.

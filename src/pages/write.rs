@@ -47,6 +47,8 @@ impl Store {
         let clean = epoch.is_some_and(|epoch| epoch <= self.epochs.durable);
         if clean && self.views.is_empty() {
             self.cache.forget(first);
+        } else if epoch.is_some_and(|epoch| epoch <= self.epochs.begun) && self.views.is_empty() {
+            self.cache.retire(first);
         }
         #[cfg(test)]
         if self.options.mutant == Some(super::Mutant::PendingPageReused) && clean {
