@@ -64,7 +64,7 @@ pub const SPARE_PAGES_MAX: usize = 256;
 /// How often cold pages are trimmed: they may take half of the cache only.
 pub const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// After so many trims without being used a page is cold,
-pub const TRIMS_UNTIL_COLD: u32 = 4;
+pub const TRIMS_UNTIL_COLD: u32 = 3;
 /// and after so many one that was once used again after a pause of a trim or more.
 pub const TRIMS_UNTIL_RETURNED_COLD: u32 = 60;
 /// Of the machine's memory, the part (one in so many) that pages in use may take when --cache-bytes does not say.

@@ -277,21 +277,21 @@ impl Calls {
                     }
                 }
                 Outgoing::Finish { slot, call, status } => {
-                    self.lead(slot, call, |stream, around| stream.finish(around, status));
+                    self.with_stream(slot, call, |stream, around| stream.finish(around, status));
                 }
                 Outgoing::Reply { slot, call, bytes, rest } => {
-                    self.lead(slot, call, |stream, around| stream.reply(around, bytes, rest));
+                    self.with_stream(slot, call, |stream, around| stream.reply(around, bytes, rest));
                 }
             }
         }
         for (slot, call) in queued.drain(..) {
-            self.lead(slot, call, Stream::pass_on);
+            self.with_stream(slot, call, Stream::pass_on);
         }
         (self.outgoing, self.queued) = (outgoing, queued);
     }
 
     /// Has a call's stream do something, if it is still there.
-    fn lead(&mut self, slot: usize, call: CallId, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>) -> Life) {
+    fn with_stream(&mut self, slot: usize, call: CallId, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>) -> Life) {
         let Some(stream) = stream_of(&mut self.streams, slot, call) else { return };
         let mut around = surroundings(&self.port, &self.mailbox, &self.unsent, &mut self.partial_bytes);
         let life = act(stream, &mut around);
