@@ -59,8 +59,7 @@ impl Store {
     }
 
     /// The next pages of the checkpoint to write, up to `writes_max`, in the order of the file; empty: that was all. Those handed out
-    /// before are on disk. Their
-    /// checksums are computed here, so that one call is a bounded piece of work.
+    /// before are on disk. Their checksums are computed here, so that one call is a bounded piece of work.
     ///
     /// # Panics
     /// When no checkpoint is under way.
@@ -107,8 +106,7 @@ impl Store {
     fn place_space(&mut self, generation: u64, note: &[u8]) -> (Meta, Vec<PageWrite>, u32) {
         self.pull_in_last_slab();
         while let Some((kind, at)) = self.next_slab() {
-            let page = self.space.allocate_lowest();
-            self.cache.forget(page);
+            let page = self.allocate_lowest();
             let slab = self.slab(kind, at);
             let old = slab.at.replace(PageRef { page, generation: generation as u32 });
             slab.placed = true;

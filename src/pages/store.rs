@@ -133,11 +133,6 @@ impl Store {
         self.changes >= CHECKPOINT_CHANGES_PER_PAGE * self.rewritten
     }
 
-    /// Those, and the bytes that the checkpoint under way took.
-    pub fn unwritten_bytes(&self) -> u64 {
-        self.cache.unwritten_bytes() as u64
-    }
-
     /// The memory for pages that bounds are reckoned from.
     pub fn cache_bytes(&self) -> usize {
         self.options.cache_bytes

@@ -30,7 +30,17 @@ impl Store {
     /// Takes pages for something new.
     pub(super) fn allocate(&mut self, pages: u32) -> PageId {
         let first = self.space.allocate(pages);
-        // A read that came in late may have left there what was on the page before.
+        self.taken(first)
+    }
+
+    /// Takes the lowest free page.
+    pub(super) fn allocate_lowest(&mut self) -> PageId {
+        let page = self.space.allocate_lowest();
+        self.taken(page)
+    }
+
+    /// A read that came in late may have left in memory what was on these pages before.
+    fn taken(&mut self, first: PageId) -> PageId {
         self.cache.forget(first);
         first
     }
