@@ -149,8 +149,9 @@ pub const EXECUTOR_RING_ENTRIES: usize = 1024;
 pub const FILL_SLICE_BYTES: usize = 1 << 20;
 /// Connections that the system keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 4096;
-/// What arrives while many connections speak waits so long for others, since a wake-up for each costs several times what the request does.
-pub const ARRIVALS_GATHER: std::time::Duration = std::time::Duration::from_micros(500);
+/// What arrives while many connections speak waits for others, as a wake-up for each costs several times what the request does; so long
+/// at most.
+pub const ARRIVALS_GATHER_MAX: std::time::Duration = std::time::Duration::from_millis(2);
 /// Sockets that an executor hears of at once; the others with the next look.
 pub const SOCKETS_PER_LOOK_MAX: usize = 128;
 // metrics

@@ -34,7 +34,7 @@ pub struct CoreOptions {
     pub cpu: Option<usize>,
     /// How long it looks for work before it sleeps.
     pub spin: Duration,
-    /// How long what arrives on many sockets waits for more; see [`Pace`].
+    /// How long what arrives on many sockets waits for more at most; see [`Pace`].
     pub gather: Duration,
 }
 
@@ -108,7 +108,7 @@ async fn prompt_main<T: 'static, F: Future<Output = T> + 'static>(gather: Durati
     let executor = Executor {
         prompt: here.create_task_queue(Shares::Static(PROMPT_SHARES), Latency::Matters(PROMPT_LATENCY), "prompt"),
         background: here.create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background"),
-        readiness: Readiness::new().expect("an executor starts with files to spare"),
+        readiness: Readiness::new(Pace::new(gather)).expect("an executor starts with files to spare"),
     };
     let prompt = executor.prompt;
     executor.spawn(Urgency::Prompt, async {
@@ -117,7 +117,7 @@ async fn prompt_main<T: 'static, F: Future<Output = T> + 'static>(gather: Durati
         }
     });
     let clock = executor.clone();
-    executor.spawn(Urgency::Prompt, executor.readiness.clone().watch(move || clock.now(), Pace::new(gather)));
+    executor.spawn(Urgency::Prompt, executor.readiness.clone().watch(move || clock.now()));
     glommio::spawn_local_into(main(executor), prompt).expect("the queue was just made").await
 }
 

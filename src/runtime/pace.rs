@@ -2,7 +2,11 @@
 //!
 //! A request that has a wake-up to itself costs several times what it costs among others: the sleep and the wake of two threads, the log's
 //! write, the hand-over between cores. Where many connections speak, each now and then, requests are let gather for a moment, as network
-//! cards let packets. Where few speak, each waits for its answer before it asks again, and nothing would be gained.
+//! cards let packets; the more of them come, the more is saved, and the longer they are.
+//!
+//! Where clients wait for an answer before they ask again, nothing comes once all of them wait, and nothing would be gained. That shows
+//! while requests gather: of the connections that were sent something since the last look, nearly all speak by the next one. Where few
+//! speak, it is taken for granted.
 
 use std::time::Duration;
 
@@ -12,84 +16,123 @@ use crate::base::Instant;
 const WINDOW: Duration = Duration::from_millis(10);
 /// From so many on in a window, what arrives is let gather.
 const MANY_SOCKETS: usize = 16;
+/// With so many arrivals in a window, they gather for as long as they may.
+const ARRIVALS_FOR_MOST: u32 = 100;
+/// With fewer, for at least this part of it.
+const LEAST_PART: u32 = 4;
+/// Clients wait for their answers when more than so many in a hundred of the connections that were sent something speak at once.
+const SPEAK_AGAIN_PERCENT: usize = 75;
+/// For so many windows, what they ask is then not let gather.
+const AWAITED_WINDOWS: u32 = 64;
 
 /// Counts the sockets that speak, and says how long to look away.
 #[derive(Debug)]
 pub struct Pace {
-    gather: Duration,
-    window: Window,
+    /// How long arrivals wait for others at most.
+    most: Duration,
+    /// How long they do in this window.
+    rest: Duration,
+    /// Windows left, this one included, in which clients are known to wait for their answers.
+    awaited: u32,
+    window: Count,
     window_began: Instant,
-    /// Sockets that spoke in this window.
-    spoke: usize,
-    /// Whether they were many in the last one.
-    many: bool,
+    heard: Heard,
+    /// Which interval between two looks it is.
+    interval: Count,
 }
 
-/// The number of a window, from 1; a socket has that of the last window that it spoke in.
-pub type Window = u64;
+/// Numbers windows, and intervals between looks; from 1.
+type Count = u64;
+
+/// What was heard in a window.
+#[derive(Default, Debug)]
+struct Heard {
+    /// Arrivals: a socket counts with each look that finds something there.
+    arrivals: u32,
+    /// Sockets that spoke.
+    sockets: usize,
+    /// In each interval, the sockets that were sent something.
+    sent: usize,
+    /// Those of them that spoke by its end.
+    again: usize,
+}
+
+/// What is remembered of one socket.
+#[derive(Default, Debug)]
+pub struct Voice {
+    /// The window in which it spoke last.
+    spoke: Count,
+    /// The interval in which it was sent something last.
+    sent: Count,
+}
 
 impl Pace {
-    /// Nobody has spoken. `gather`: how long arrivals wait for others at most; zero: never.
-    pub fn new(gather: Duration) -> Pace {
-        Pace { gather, window: 1, window_began: Instant::ZERO, spoke: 0, many: false }
+    /// Nobody has spoken. `most`: how long arrivals wait for others at most; zero: never.
+    pub fn new(most: Duration) -> Pace {
+        Pace {
+            most,
+            rest: Duration::ZERO,
+            awaited: 0,
+            window: 1,
+            window_began: Instant::ZERO,
+            heard: Heard::default(),
+            interval: 1,
+        }
     }
 
-    /// A socket speaks that last did so in the window `last`, which becomes this one.
-    pub fn hears(&mut self, last: &mut Window) {
-        if *last != self.window {
-            *last = self.window;
-            self.spoke += 1;
+    /// Something has arrived.
+    pub fn hears(&mut self, voice: &mut Voice) {
+        self.heard.arrivals += 1;
+        if voice.spoke != self.window {
+            voice.spoke = self.window;
+            self.heard.sockets += 1;
+        }
+        if voice.sent == self.interval {
+            self.heard.again += 1;
+        }
+    }
+
+    /// Something was sent.
+    pub fn sends(&mut self, voice: &mut Voice) {
+        if voice.sent != self.interval {
+            voice.sent = self.interval;
+            self.heard.sent += 1;
         }
     }
 
     /// How long to look away after a look at `now`; zero: until the next arrival.
     pub fn rest(&mut self, now: Instant) -> Duration {
+        self.interval += 1;
         let lasted = now.since(self.window_began);
         if lasted >= WINDOW {
-            self.many = self.spoke >= MANY_SOCKETS && lasted < 2 * WINDOW;
+            let heard = std::mem::take(&mut self.heard);
+            self.decide(&heard, lasted);
             self.window += 1;
             self.window_began = now;
-            self.spoke = 0;
         }
-        if self.many { self.gather } else { Duration::ZERO }
+        self.rest
+    }
+
+    /// How many sockets were sent something since the last look.
+    #[cfg(test)]
+    pub fn sent(&self) -> usize {
+        self.heard.sent
+    }
+
+    /// A window is over that lasted so long.
+    fn decide(&mut self, heard: &Heard, lasted: Duration) {
+        let many = heard.sockets >= MANY_SOCKETS && lasted < 2 * WINDOW;
+        let await_answers = heard.again * 100 > heard.sent * SPEAK_AGAIN_PERCENT;
+        self.awaited =
+            if many && !self.rest.is_zero() && await_answers { AWAITED_WINDOWS } else { self.awaited.saturating_sub(1) };
+        let by_arrivals = self.most / ARRIVALS_FOR_MOST * heard.arrivals;
+        self.rest = match many && self.awaited == 0 {
+            true => by_arrivals.clamp(self.most / LEAST_PART, self.most),
+            false => Duration::ZERO,
+        };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GATHER: Duration = Duration::from_micros(300);
-
-    /// Looks each millisecond for `millis`, and hears the sockets that `speaking` says for each; whether it rests at the end.
-    fn rests(pace: &mut Pace, from: Instant, millis: u64, speaking: impl Fn(u64) -> std::ops::Range<usize>) -> bool {
-        let mut last = [0; 100];
-        let mut rest = Duration::ZERO;
-        for milli in 0..millis {
-            speaking(milli).for_each(|socket| pace.hears(&mut last[socket]));
-            rest = pace.rest(from + Duration::from_millis(milli));
-        }
-        rest == GATHER
-    }
-
-    #[test]
-    fn many_that_speak_now_and_then_are_let_gather() {
-        let start = Instant::ZERO + Duration::from_secs(1);
-        let one_of_many = |milli| (milli as usize * 2 % 100)..(milli as usize * 2 % 100 + 2);
-        assert!(rests(&mut Pace::new(GATHER), start, 30, one_of_many));
-        assert!(!rests(&mut Pace::new(Duration::ZERO), start, 30, one_of_many));
-        let few_that_speak_much = |_| 0..MANY_SOCKETS - 1;
-        assert!(!rests(&mut Pace::new(GATHER), start, 30, few_that_speak_much));
-    }
-
-    #[test]
-    fn who_comes_after_a_pause_does_not_wait() {
-        let mut pace = Pace::new(GATHER);
-        let start = Instant::ZERO + Duration::from_secs(1);
-        assert!(rests(&mut pace, start, 30, |_| 0..MANY_SOCKETS));
-        let later = start + Duration::from_secs(1);
-        assert!(!rests(&mut pace, later, 1, |_| 0..1));
-        assert!(!rests(&mut pace, later + Duration::from_millis(1), 9, |_| 0..MANY_SOCKETS));
-        assert!(rests(&mut pace, later + Duration::from_millis(10), 11, |_| 0..MANY_SOCKETS));
-    }
-}
+#[path = "pace_test.rs"]
+mod tests;

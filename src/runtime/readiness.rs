@@ -21,7 +21,7 @@ use futures_lite::AsyncRead as _;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use slab::Slab;
 
-use super::pace::{Pace, Window};
+use super::pace::{Pace, Voice};
 use crate::base::Instant;
 use crate::base::limits::SOCKETS_PER_LOOK_MAX;
 
@@ -44,6 +44,7 @@ pub struct Readiness(Rc<Inner>);
 struct Inner {
     epoll: OwnedFd,
     places: RefCell<Slab<Place>>,
+    pace: RefCell<Pace>,
     /// How long what arrives may wait for more, however few sockets speak.
     gather: Cell<Duration>,
 }
@@ -54,7 +55,7 @@ struct Place {
     write: Half,
     /// The peer has closed, or the connection has failed: what is read next says so, however often.
     ended: bool,
-    spoke: Window,
+    voice: Voice,
 }
 
 struct Half {
@@ -87,13 +88,13 @@ impl fmt::Debug for Readiness {
 }
 
 impl Readiness {
-    /// No sockets yet.
+    /// No sockets yet, which are looked at at this pace.
     ///
     /// # Errors
     /// The system's: no more files may be opened.
-    pub fn new() -> io::Result<Readiness> {
+    pub fn new(pace: Pace) -> io::Result<Readiness> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Readiness(Rc::new(Inner { epoll, places: RefCell::default(), gather: Cell::default() })))
+        Ok(Readiness(Rc::new(Inner { epoll, places: RefCell::default(), pace: RefCell::new(pace), gather: Cell::default() })))
     }
 
     /// From now on, there is at least so long between one look at the sockets and the next, while something arrives.
@@ -102,16 +103,16 @@ impl Readiness {
     }
 
     /// Wakes who waits for a socket, for ever.
-    pub async fn watch(self, clock: impl Fn() -> Instant, mut pace: Pace) {
+    pub async fn watch(self, clock: impl Fn() -> Instant) {
         let mut events = vec![MaybeUninit::uninit(); SOCKETS_PER_LOOK_MAX];
         let mut woken = Vec::new();
         loop {
             if readable(self.0.epoll.as_fd()).await.is_err() {
                 glommio::timer::sleep(RETRY).await;
             }
-            while self.look(&mut events, &mut woken, &mut pace) {
+            while self.look(&mut events, &mut woken) {
                 woken.drain(..).for_each(Waker::wake);
-                let rest = pace.rest(clock()).max(self.0.gather.get());
+                let rest = self.0.pace.borrow_mut().rest(clock()).max(self.0.gather.get());
                 if rest.is_zero() {
                     break;
                 }
@@ -121,18 +122,19 @@ impl Readiness {
     }
 
     /// Adds who waits for what has become ready to `woken`; whether anything has.
-    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], woken: &mut Vec<Waker>, pace: &mut Pace) -> bool {
+    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], woken: &mut Vec<Waker>) -> bool {
         let Ok((events, _)) = epoll::wait(&self.0.epoll, events, Some(&rustix::event::Timespec::default())) else {
             return false;
         };
         let mut places = self.0.places.borrow_mut();
+        let mut pace = self.0.pace.borrow_mut();
         for event in &*events {
             let epoll::Event { data, flags } = *event;
             let Some(place) = places.get_mut(data.u64() as usize) else { continue };
             let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
             place.ended |= ended;
             if ended || flags.contains(EventFlags::IN) {
-                pace.hears(&mut place.spoke);
+                pace.hears(&mut place.voice);
                 woken.extend(place.read.make_ready());
             }
             if ended || flags.contains(EventFlags::OUT) {
@@ -172,8 +174,8 @@ impl<S: AsFd> Registered<S> {
     /// # Errors
     /// The system's: no memory, or too many watches.
     pub fn new(readiness: &Readiness, socket: S) -> io::Result<Registered<S>> {
-        let place =
-            readiness.0.places.borrow_mut().insert(Place { read: Half::new(), write: Half::new(), ended: false, spoke: 0 });
+        let new = Place { read: Half::new(), write: Half::new(), ended: false, voice: Voice::default() };
+        let place = readiness.0.places.borrow_mut().insert(new);
         let registered = Registered { socket, place, readiness: readiness.clone() };
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&readiness.0.epoll, &registered.socket, EventData::new_u64(place as u64), interest)?;
@@ -202,7 +204,12 @@ impl<S: AsFd> Registered<S> {
             match attempt(&self.socket) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => half.is_ready = false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                done => return Poll::Ready(done),
+                done => {
+                    if direction == Direction::Write {
+                        self.readiness.0.pace.borrow_mut().sends(&mut place.voice);
+                    }
+                    return Poll::Ready(done);
+                }
             }
         }
         half.wait(cx.waker());

@@ -136,6 +136,25 @@ fn each_of_many_sockets_is_heard_again_and_again() {
 }
 
 #[test]
+fn who_is_sent_something_counts_once_between_looks() {
+    with_executor(Duration::ZERO, |executor| async move {
+        let pairs = [pair(&executor), pair(&executor)];
+        let sent = || executor.readiness().0.pace.borrow().sent();
+        let send = |socket: &Registered<TcpStream>| {
+            future::block_on(poll_fn(|cx| socket.poll(Direction::Write, cx, |mut socket| socket.write(&[1])))).expect("sent")
+        };
+        assert!(future::poll_once(read(&pairs[0].0, &mut [0])).await.is_none());
+        assert_eq!(sent(), 0, "receiving is no sending");
+        for _ in 0..2 {
+            send(&pairs[0].0);
+            assert_eq!(sent(), 1);
+        }
+        send(&pairs[1].0);
+        assert_eq!(sent(), 2);
+    });
+}
+
+#[test]
 fn a_place_is_free_for_the_next_socket() {
     with_executor(Duration::ZERO, |executor| async move {
         for round in 0..100u8 {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::limits::{ARRIVALS_GATHER, HOT_MEMORY_PART, SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
+use crate::base::limits::{ARRIVALS_GATHER_MAX, HOT_MEMORY_PART, SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
 use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
 use crate::config::{Config, Quota};
 use crate::front;
@@ -176,7 +176,7 @@ impl Member {
                 name: format!("etcring-{index}"),
                 cpu: self.plan.pin_of(index).map(usize::from),
                 spin: Duration::ZERO,
-                gather: ARRIVALS_GATHER,
+                gather: ARRIVALS_GATHER_MAX,
             };
             runtime::start(&options, move |executor| thread::run(executor, seed))
                 .map_err(|e| StartError::Io("starting an executor", e))?;
