@@ -1,12 +1,12 @@
 //! Byte buffers that O_DIRECT accepts: aligned to, and a multiple of, the disk's block.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use super::limits::BLOCK_BYTES;
 
-/// An owned, zero-initialised byte buffer whose address and length are multiples of [`BLOCK_BYTES`].
+/// An owned, initialised byte buffer whose address and length are multiples of [`BLOCK_BYTES`].
 pub struct AlignedBuffer {
     start: NonNull<u8>,
     len: usize,
@@ -20,7 +20,6 @@ unsafe impl Sync for AlignedBuffer {}
 impl AlignedBuffer {
     /// `len` zero bytes; `len` is a positive multiple of [`BLOCK_BYTES`].
     pub fn zeroed(len: usize) -> AlignedBuffer {
-        assert!(len > 0 && len.is_multiple_of(BLOCK_BYTES), "a buffer of {len} bytes is not in whole blocks");
         let layout = AlignedBuffer::layout(len);
         // SAFETY: the layout has a size above 0.
         let start = unsafe { alloc_zeroed(layout) };
@@ -30,19 +29,28 @@ impl AlignedBuffer {
 
     /// `bytes`, followed by zeros up to a whole number of blocks.
     pub fn padded(bytes: &[u8]) -> AlignedBuffer {
-        let mut buffer = AlignedBuffer::zeroed(bytes.len().max(1).next_multiple_of(BLOCK_BYTES));
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        buffer
+        let len = bytes.len().max(1).next_multiple_of(BLOCK_BYTES);
+        let layout = AlignedBuffer::layout(len);
+        // SAFETY: the layout has a size above 0.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        // SAFETY: new memory of `len` bytes, of which the first are written here and the others zeroed.
+        unsafe {
+            start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            start.as_ptr().add(bytes.len()).write_bytes(0, len - bytes.len());
+        }
+        AlignedBuffer { start, len }
     }
 
     fn layout(len: usize) -> Layout {
+        assert!(len > 0 && len.is_multiple_of(BLOCK_BYTES), "a buffer of {len} bytes is not in whole blocks");
         Layout::from_size_align(len, BLOCK_BYTES).expect("a block is a power of two and lengths stay far below isize::MAX")
     }
 }
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        // SAFETY: `start` came from alloc_zeroed with this very layout.
+        // SAFETY: `start` came from the allocator with this very layout.
         unsafe { dealloc(self.start.as_ptr(), AlignedBuffer::layout(self.len)) }
     }
 }
@@ -65,9 +73,7 @@ impl DerefMut for AlignedBuffer {
 
 impl Clone for AlignedBuffer {
     fn clone(&self) -> AlignedBuffer {
-        let mut copy = AlignedBuffer::zeroed(self.len);
-        copy.copy_from_slice(self);
-        copy
+        AlignedBuffer::padded(self)
     }
 }
 

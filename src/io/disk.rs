@@ -52,9 +52,9 @@ pub trait File: 'static {
     /// Exactly `bytes` bytes from `offset`; `UnexpectedEof` when the file ends before.
     fn read_at(&self, offset: u64, bytes: usize) -> impl Future<Output = io::Result<AlignedBuffer>>;
 
-    /// Writes all of `bytes` at `offset`. When it fails, any part may have been written. The runtime copies the bytes to memory of its
-    /// own before it returns the first time: what a dropped future has begun goes on.
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> impl Future<Output = io::Result<()>>;
+    /// Writes all of `parts`, one behind the other, at `offset`. When it fails, any part may have been written. The runtime copies the
+    /// bytes to memory of its own before it returns the first time: what a dropped future has begun goes on.
+    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> impl Future<Output = io::Result<()>>;
 
     /// Writes the first `bytes` bytes of `buffer` at `offset` of a file opened with [`Durability::EachWrite`], and gives the buffer back
     /// when they are on the device, or it failed. When it fails, any part may have been written.

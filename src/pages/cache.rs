@@ -20,6 +20,8 @@ use crate::base::limits::{
 /// An index into the frames.
 pub(super) type FrameIndex = u32;
 const NONE: u32 = u32::MAX;
+/// In the table: not in memory, as it was dropped for being cold.
+const DROPPED: u32 = NONE - 1;
 
 /// A point in the life of a cache: how often pages were evicted before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -119,7 +121,7 @@ impl Cache {
     #[inline]
     pub fn find(&self, page: PageId) -> Option<FrameIndex> {
         let frame = *self.table.get(page.0 as usize)?;
-        if frame == NONE {
+        if frame >= DROPPED {
             return None;
         }
         let used = &self.frames[frame as usize];
@@ -184,13 +186,33 @@ impl Cache {
         self.spare.pop().unwrap_or_else(|| AlignedBuffer::zeroed(PAGE_BYTES))
     }
 
+    /// A copy of a frame as another page or run, dirty. It is as warm as the frame it comes from.
+    pub fn copy(&mut self, frame: FrameIndex, id: PageId, epoch: u64) -> FrameIndex {
+        let spare = if self.pages(frame) == 1 { self.spare.pop() } else { None };
+        let bytes = self.bytes(frame);
+        let buffer = match spare {
+            Some(mut spare) => {
+                spare.copy_from_slice(bytes);
+                spare
+            }
+            None => AlignedBuffer::padded(bytes),
+        };
+        let returned = self.frames[frame as usize].returned.get();
+        let copy = self.add(id, buffer, epoch);
+        self.frames[copy as usize].returned.set(returned);
+        copy
+    }
+
     fn put_table(&mut self, page: PageId, frame: FrameIndex) {
         let at = page.0 as usize;
         if at >= self.table.len() {
             self.table.resize((at + 1).max(self.table.len() + self.table.len() / 2), NONE);
         }
-        assert!(self.table[at] == NONE, "page {} is already in memory", page.0);
-        self.table[at] = frame;
+        let before = std::mem::replace(&mut self.table[at], frame);
+        assert!(before >= DROPPED, "page {} is already in memory", page.0);
+        if before == DROPPED {
+            self.frames[frame as usize].returned.set(true);
+        }
     }
 
     /// Takes in a page or run: from the disk with epoch 0, or new and dirty.
@@ -247,15 +269,15 @@ impl Cache {
         }
     }
 
-    /// Whether the frame's buffer may go on under another page id: it is on disk under its own, and no write holds it.
-    pub fn is_movable(&self, frame: FrameIndex, epochs: Epochs) -> bool {
+    /// Whether the frame's buffer may go on under another page id: it was written under its own, no write holds it, and whoever still
+    /// needs the old page can read it. `is_pinned`: a view may need it, which reads nothing of a checkpoint that is not durable yet.
+    pub fn is_movable(&self, frame: FrameIndex, epochs: Epochs, is_pinned: bool) -> bool {
         let frame = &self.frames[frame as usize];
-        frame.epoch <= epochs.durable
-            && match &frame.buffer {
-                Buffer::Owned(_) => true,
-                Buffer::Shared(shared) => Arc::strong_count(shared) == 1,
-                Buffer::Vacant => false,
-            }
+        match &frame.buffer {
+            Buffer::Owned(_) => frame.epoch <= epochs.durable,
+            Buffer::Shared(shared) => Arc::strong_count(shared) == 1 && (frame.epoch <= epochs.durable || !is_pinned),
+            Buffer::Vacant => false,
+        }
     }
 
     /// Lets a movable frame go on as the dirty page `id`. Its old page is no longer in memory.
@@ -277,8 +299,10 @@ impl Cache {
 
     /// Drops the frame of this page, if there is one. A write under way keeps its own hold of the bytes.
     pub fn forget(&mut self, page: PageId) {
-        let Some(&index) = self.table.get(page.0 as usize) else { return };
-        if index == NONE {
+        let Some(place) = self.table.get_mut(page.0 as usize) else { return };
+        let index = *place;
+        if index >= DROPPED {
+            *place = NONE;
             return;
         }
         self.clear_dirty(index);
@@ -390,7 +414,9 @@ impl Cache {
             let is_cold = self.trims - frame.used_in.get() > until_cold && kept.is_none_or(|kept| frame.used_at.get() < kept);
             let stays = !is_cold || frame.epoch > epochs.durable || matches!(frame.buffer, Buffer::Vacant);
             if !stays && page::level(self.bytes(self.trim_hand as u32)) == 0 {
+                let page = self.frames[self.trim_hand].page;
                 self.vacate(self.trim_hand as u32);
+                self.table[page.0 as usize] = DROPPED;
             }
         }
     }

@@ -372,6 +372,50 @@ fn what_comes_back_after_a_pause_stays_for_long() {
     assert!(store.cached_bytes() <= wanted as u64, "not more than what is allowed, however often it is used");
 }
 
+/// A store whose pages are all clean and may all be dropped when they are cold.
+fn of_cold_pages() -> (Store, TestDisk) {
+    let mut store = filled(3_000, &[1; 50]);
+    let mut disk = TestDisk::default();
+    disk.checkpoint(&mut store, b"");
+    store.options = Options { cache_bytes: 0, hot_bytes: store.cached_bytes() as usize, ..store.options };
+    (store, disk)
+}
+
+fn use_all(store: &Store) -> Result<(), Fault> {
+    (0..3_000).try_for_each(|number| store.get(TREE, &key(number)).map(|_| ()))
+}
+
+fn trim_cold(store: &mut Store) {
+    (0..TRIMS_UNTIL_COLD + 2).for_each(|_| store.trim(None));
+}
+
+#[test]
+fn what_was_dropped_as_cold_and_is_needed_again_stays_for_long() {
+    let (mut store, mut disk) = of_cold_pages();
+    trim_cold(&mut store);
+    assert!(use_all(&store).is_err(), "all of it was cold");
+    disk.run(&mut store, |store| use_all(store));
+    trim_cold(&mut store);
+    use_all(&store).expect("it has come back");
+}
+
+#[test]
+fn a_copy_is_as_warm_as_what_it_was_made_of() {
+    let (mut store, mut disk) = of_cold_pages();
+    let put_all = |store: &mut Store| {
+        (0..3_000).for_each(|number| store.put(TREE, &key(number), &[&[2; 50]], 1).expect("in memory"));
+    };
+    (0..2).for_each(|_| store.trim(None));
+    use_all(&store).expect("nothing is cold yet");
+    put_all(&mut store);
+    let first = store.begin_checkpoint(b"");
+    put_all(&mut store);
+    disk.finish(&mut store, &first);
+    disk.checkpoint(&mut store, b"");
+    trim_cold(&mut store);
+    use_all(&store).expect("it was used again after a pause");
+}
+
 #[test]
 fn long_keys_and_long_values_come_back() {
     let mut store = Store::create(Options::with_cache(0));

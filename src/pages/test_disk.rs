@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CheckReport, Damage, Fault, Options, PageId, PageWrite, Store, check};
+use super::{CheckReport, Checkpoint, Damage, Fault, Options, PageId, PageWrite, Store, check};
 use crate::base::limits::{BLOCK_BYTES, PAGE_BYTES};
 use crate::base::{AlignedBuffer, Prng};
 
@@ -100,6 +100,11 @@ impl TestDisk {
     /// A whole checkpoint.
     pub fn checkpoint(&mut self, store: &mut Store, note: &[u8]) {
         let checkpoint = store.begin_checkpoint(note);
+        self.finish(store, &checkpoint);
+    }
+
+    /// What is left of a checkpoint that was begun.
+    pub fn finish(&mut self, store: &mut Store, checkpoint: &Checkpoint) {
         self.grow(checkpoint.file_bytes as usize);
         loop {
             let writes = store.checkpoint_writes(16);

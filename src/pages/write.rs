@@ -129,18 +129,11 @@ impl Store {
     pub(super) fn relocate_to(&mut self, frame: FrameIndex, id: PageId) -> FrameIndex {
         let (old, pages) = (self.cache.id(frame), self.cache.pages(frame));
         let generation = page::generation(self.cache.bytes(frame)) as u32;
-        let moved = if self.cache.is_movable(frame, self.epochs) {
+        let moved = if self.cache.is_movable(frame, self.epochs, !self.views.is_empty()) {
             self.cache.rename(frame, id, self.epochs.now);
             frame
         } else {
-            let copy = if pages == 1 {
-                let mut copy = self.cache.take_spare();
-                copy.copy_from_slice(self.cache.bytes(frame));
-                copy
-            } else {
-                AlignedBuffer::padded(self.cache.bytes(frame))
-            };
-            self.cache.add(id, copy, self.epochs.now)
+            self.cache.copy(frame, id, self.epochs.now)
         };
         page::set_place(self.cache.bytes_mut(moved), id, self.building);
         self.release(old, pages, generation);

@@ -312,7 +312,7 @@ impl<D: Disk> Inner<D> {
 
     async fn meta_write(&self, group: GroupId, write: PageWrite) -> Report {
         let file = self.page_file(group);
-        let written = match file.write_at(write.offset(), &write.bytes).await {
+        let written = match file.write_at(write.offset(), &[&write.bytes]).await {
             Err(e) if is_full(&e) => {
                 return Report::Event(Event::CheckpointRefused { group, step: DiskEffect::MetaWrite { group, write } });
             }
@@ -376,16 +376,8 @@ fn runs<P>(pieces: &[P], place: impl Fn(&P) -> (u64, usize)) -> Vec<std::ops::Ra
 }
 
 async fn write_run<F: File>(file: &F, run: &[PageWrite]) -> io::Result<()> {
-    if let [write] = run {
-        return file.write_at(write.offset(), &write.bytes).await;
-    }
-    let mut joined = AlignedBuffer::zeroed(run.iter().map(|w| w.bytes.len()).sum());
-    let mut at = 0;
-    for write in run {
-        joined[at..at + write.bytes.len()].copy_from_slice(&write.bytes);
-        at += write.bytes.len();
-    }
-    file.write_at(run[0].offset(), &joined).await
+    let parts: Vec<&[u8]> = run.iter().map(|write| &write.bytes[..]).collect();
+    file.write_at(run[0].offset(), &parts).await
 }
 
 /// Polls every future until all have ended.

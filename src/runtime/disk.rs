@@ -130,18 +130,15 @@ impl Drop for Probe {
 }
 
 impl DiskFile {
-    /// Writes `source` (zeros where it is None) of `bytes` at `offset`.
-    async fn write(&self, mut offset: u64, source: Option<&[u8]>, bytes: usize) -> io::Result<()> {
+    /// Writes `bytes` bytes at `offset`; `fill` gives what comes from so many of them on.
+    async fn write(&self, offset: u64, bytes: usize, fill: impl Fn(usize, &mut [u8])) -> io::Result<()> {
         assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "a write at {offset} is not on a block");
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "a write of {bytes} bytes is not in whole blocks");
         let mut done = 0;
         while done < bytes {
             let mut buffer = self.file.alloc_dma_buffer(bytes - done);
-            match source {
-                Some(source) => buffer.as_bytes_mut().copy_from_slice(&source[done..]),
-                None => buffer.as_bytes_mut().fill(0),
-            }
-            let written = self.file.write_at(buffer, offset).await.map_err(io::Error::from)?;
+            fill(done, buffer.as_bytes_mut());
+            let written = self.file.write_at(buffer, offset + done as u64).await.map_err(io::Error::from)?;
             // A write may end early when space runs out: the next one then says so. What is not in blocks is written again.
             let whole = written / BLOCK_BYTES * BLOCK_BYTES;
             if whole == 0 {
@@ -149,9 +146,19 @@ impl DiskFile {
                 return Err(io::Error::new(kind, format!("a write of {bytes} bytes ended after {}", done + written)));
             }
             done += whole;
-            offset += whole as u64;
         }
         Ok(())
+    }
+}
+
+/// Copies what `parts` hold behind their first `skipped` bytes.
+fn join(parts: &[&[u8]], mut skipped: usize, mut into: &mut [u8]) {
+    for part in parts {
+        let (gone, part) = part.split_at(skipped.min(part.len()));
+        skipped -= gone.len();
+        let (here, rest) = into.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        into = rest;
     }
 }
 
@@ -175,8 +182,9 @@ impl File for DiskFile {
         Ok(buffer)
     }
 
-    async fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write(offset, Some(bytes), bytes.len()).await
+    async fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        self.write(offset, bytes, |from, into| join(parts, from, into)).await
     }
 
     async fn write_durably(&self, offset: u64, buffer: AlignedBuffer, bytes: usize) -> (AlignedBuffer, io::Result<()>) {
@@ -202,7 +210,7 @@ impl File for DiskFile {
         let mut at = from;
         while at < to {
             let bytes = (to - at).min(FILL_SLICE_BYTES as u64);
-            self.write(at, None, bytes as usize).await?;
+            self.write(at, bytes as usize, |_, into| into.fill(0)).await?;
             at += bytes;
             self.executor.yield_now().await;
         }

@@ -29,6 +29,16 @@ fn on_executor<T: 'static, F: Future<Output = T> + 'static>(main: impl FnOnce(Ex
 }
 
 #[test]
+fn parts_are_joined_from_anywhere_on() {
+    let parts: [&[u8]; 4] = [b"abc", b"", b"d", b"efgh"];
+    for from in 0..=8 {
+        let mut joined = vec![0; 8 - from];
+        join(&parts, from, &mut joined);
+        assert_eq!(joined, b"abcdefgh"[from..]);
+    }
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     let scratch = Scratch::new("write-read");
     let directory = scratch.0.clone();
@@ -41,7 +51,8 @@ fn what_is_written_is_read_again() {
             assert_eq!(file.length().await.expect("a length"), 64 << 10);
             // More than the memory registered for I/O holds.
             let bytes: Vec<u8> = (0..2u32 << 20).map(|i| (i / 4096) as u8 ^ i as u8).collect();
-            file.write_at(4096, &bytes).await.expect("written");
+            let (front, back) = bytes.split_at(70_000);
+            file.write_at(4096, &[front, &[], back]).await.expect("written");
             file.sync().await.expect("synced");
             let read = file.read_at(4096, bytes.len()).await.expect("read");
             assert!(read[..] == bytes[..]);
@@ -70,7 +81,7 @@ fn directories_list_what_is_in_them() {
         executor.create_directory(&directory.join("x/y")).await.expect("made");
         executor.create_directory(&directory.join("x/y")).await.expect("made before");
         let file = executor.open(&directory.join("x/b"), PAGES).await.expect("a new file");
-        file.write_at(0, &[1; 4096]).await.expect("written");
+        file.write_at(0, &[&[1; 4096]]).await.expect("written");
         file.close().await.expect("closed");
         executor.rename(&directory.join("x/b"), &directory.join("x/a")).await.expect("renamed");
         executor.sync_directory(&directory.join("x")).await.expect("synced");
@@ -99,7 +110,7 @@ fn a_durable_write_takes_one_trip_to_the_disk() {
             for i in 0..400 {
                 let start = std::time::Instant::now();
                 if sync {
-                    file.write_at(i * 4096, &block).await.expect("written");
+                    file.write_at(i * 4096, &[&block]).await.expect("written");
                     file.sync().await.expect("synced");
                 } else {
                     let written;
