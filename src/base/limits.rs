@@ -168,6 +168,14 @@ pub const APPLY_AHEAD_ENTRIES: u64 = 1024;
 pub const APPLY_AHEAD_CACHE_PART: usize = 4;
 /// Looks of that kind that wait for a page at one time.
 pub const APPLY_AHEAD_READS: usize = 128;
+/// Of the cache, the part (one in so many) that is dirty when a checkpoint begins that is worth it,
+pub const DIRTY_PART: u64 = 8;
+/// and the most bytes of that.
+pub const DIRTY_BYTES_MAX: u64 = 64 << 20;
+/// Of the memory that pages in use may take, the part (one in so many) that is dirty when a checkpoint begins in any case,
+pub const DIRTY_AT_LATEST_PART: u64 = 3;
+/// and the most bytes of that.
+pub const DIRTY_AT_LATEST_BYTES_MAX: u64 = 1 << 30;
 /// Pages of a checkpoint under way and those dirty beside it may come to so many times what a checkpoint begins at at the latest; then
 /// applying waits.
 pub const UNWRITTEN_SHARES_MAX: u64 = 2;
@@ -229,7 +237,7 @@ pub const LEASES_EXPIRED_PER_SCAN_MAX: usize = 500;
 // pump
 
 /// Page writes of one checkpoint that are under way at one time.
-pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 8;
+pub const CHECKPOINT_WRITES_IN_FLIGHT: usize = 16;
 /// The most bytes of adjoining pages that are written, or read, as one.
 pub const RUN_BYTES_MAX: usize = 256 << 10;
 // front

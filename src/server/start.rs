@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::limits::{ARRIVALS_GATHER_MAX, HOT_MEMORY_PART, SEGMENT_BYTES, SHARDS_DEFAULT_MAX};
+use crate::base::limits::{
+    ARRIVALS_GATHER_MAX, DIRTY_AT_LATEST_BYTES_MAX, DIRTY_AT_LATEST_PART, DIRTY_BYTES_MAX, DIRTY_PART, HOT_MEMORY_PART,
+    SEGMENT_BYTES, SHARDS_DEFAULT_MAX,
+};
 use crate::base::{CoreId, FrontId, GroupId, RunNumber, SegmentSequence};
 use crate::config::{Config, Quota};
 use crate::front;
@@ -263,11 +266,11 @@ impl Member {
 
     fn checkpoints(&self) -> CheckpointPolicy {
         // The later a page is written, the more changes of it go in one write. Those of a checkpoint under way and those dirty beside it
-        // take no more than half of the memory for pages.
+        // take no more than two thirds of the memory for pages.
         let of = |bytes: u64, part: u64| (bytes / u64::from(self.identity.initial.shards) / part).max(256 << 10);
         CheckpointPolicy {
-            dirty_bytes: of(self.cache_bytes(), 8).min(64 << 20),
-            dirty_bytes_max: of(self.hot_bytes(), 4).min(1 << 30),
+            dirty_bytes: of(self.cache_bytes(), DIRTY_PART).min(DIRTY_BYTES_MAX),
+            dirty_bytes_max: of(self.hot_bytes(), DIRTY_AT_LATEST_PART).min(DIRTY_AT_LATEST_BYTES_MAX),
             entries: self.config.snapshot_count,
             interval: Duration::from_secs(30),
         }
