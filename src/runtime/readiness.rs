@@ -110,8 +110,12 @@ impl Readiness {
             if readable(self.0.epoll.as_fd()).await.is_err() {
                 glommio::timer::sleep(RETRY).await;
             }
-            while self.look(&mut events, &mut woken) {
+            while let heard @ 1.. = self.look(&mut events, &mut woken) {
                 woken.drain(..).for_each(Waker::wake);
+                if heard == SOCKETS_PER_LOOK_MAX {
+                    // Others have spoken as well: this was only the first part of a look.
+                    break;
+                }
                 let rest = self.0.pace.borrow_mut().rest(clock()).max(self.0.gather.get());
                 if rest.is_zero() {
                     break;
@@ -121,10 +125,10 @@ impl Readiness {
         }
     }
 
-    /// Adds who waits for what has become ready to `woken`; whether anything has.
-    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], woken: &mut Vec<Waker>) -> bool {
+    /// Adds who waits for what has become ready to `woken`; of how many sockets it has heard, at most [`SOCKETS_PER_LOOK_MAX`].
+    fn look(&self, events: &mut [MaybeUninit<epoll::Event>], woken: &mut Vec<Waker>) -> usize {
         let Ok((events, _)) = epoll::wait(&self.0.epoll, events, Some(&rustix::event::Timespec::default())) else {
-            return false;
+            return 0;
         };
         let mut places = self.0.places.borrow_mut();
         let mut pace = self.0.pace.borrow_mut();
@@ -141,7 +145,7 @@ impl Readiness {
                 woken.extend(place.write.make_ready());
             }
         }
-        !events.is_empty()
+        events.len()
     }
 }
 

@@ -101,24 +101,50 @@ fn who_was_refused_goes_on_when_the_peer_has_read() {
     });
 }
 
+/// Reads from many sockets; how often something came, and their other ends.
+fn listen_to_many(executor: &Executor) -> (Rc<Cell<usize>>, Vec<TcpStream>) {
+    let heard = Rc::new(Cell::new(0));
+    let mut others = Vec::new();
+    for _ in 0..SOCKETS {
+        let (socket, other) = pair(executor);
+        others.push(other);
+        let heard = heard.clone();
+        executor.spawn(Urgency::Prompt, async move {
+            while read(&socket, &mut [0; 16]).await.expect("received") > 0 {
+                heard.set(heard.get() + 1);
+            }
+        });
+    }
+    (heard, others)
+}
+
+#[test]
+fn everybody_who_has_spoken_is_heard_before_a_rest() {
+    with_executor(Duration::ZERO, |executor| async move {
+        let (heard, mut others) = listen_to_many(&executor);
+        for (round, rest) in [(1, Duration::ZERO), (2, Duration::from_secs(3600))] {
+            executor.gather_arrivals(rest);
+            for other in &mut others {
+                other.write_all(&[1]).expect("room");
+            }
+            for _ in 0..10_000 {
+                if heard.get() == round * SOCKETS {
+                    break;
+                }
+                executor.yield_now().await;
+            }
+            assert_eq!(heard.get(), round * SOCKETS, "resting for {rest:?}");
+        }
+    });
+}
+
 #[test]
 fn each_of_many_sockets_is_heard_again_and_again() {
     let short = Duration::from_micros(200);
     for (gather_many, gather) in [(Duration::ZERO, Duration::ZERO), (short, Duration::ZERO), (Duration::ZERO, short)] {
         with_executor(gather_many, |executor| async move {
             executor.gather_arrivals(gather);
-            let heard = Rc::new(Cell::new(0));
-            let mut others = Vec::new();
-            for _ in 0..SOCKETS {
-                let (socket, other) = pair(&executor);
-                others.push(other);
-                let heard = heard.clone();
-                executor.spawn(Urgency::Prompt, async move {
-                    while read(&socket, &mut [0; 16]).await.expect("received") > 0 {
-                        heard.set(heard.get() + 1);
-                    }
-                });
-            }
+            let (heard, mut others) = listen_to_many(&executor);
             for round in 1..=20 {
                 for other in &mut others {
                     other.write_all(&[1]).expect("room");
