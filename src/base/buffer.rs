@@ -20,26 +20,27 @@ unsafe impl Sync for AlignedBuffer {}
 impl AlignedBuffer {
     /// `len` zero bytes; `len` is a positive multiple of [`BLOCK_BYTES`].
     pub fn zeroed(len: usize) -> AlignedBuffer {
-        let layout = AlignedBuffer::layout(len);
-        // SAFETY: the layout has a size above 0.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        AlignedBuffer { start, len }
+        AlignedBuffer { start: AlignedBuffer::allocate(len, alloc_zeroed), len }
     }
 
     /// `bytes`, followed by zeros up to a whole number of blocks.
     pub fn padded(bytes: &[u8]) -> AlignedBuffer {
         let len = bytes.len().max(1).next_multiple_of(BLOCK_BYTES);
-        let layout = AlignedBuffer::layout(len);
-        // SAFETY: the layout has a size above 0.
-        let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        let start = AlignedBuffer::allocate(len, alloc);
         // SAFETY: new memory of `len` bytes, of which the first are written here and the others zeroed.
         unsafe {
             start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             start.as_ptr().add(bytes.len()).write_bytes(0, len - bytes.len());
         }
         AlignedBuffer { start, len }
+    }
+
+    /// `len` bytes of memory; `how` is `alloc` or `alloc_zeroed`.
+    fn allocate(len: usize, how: unsafe fn(Layout) -> *mut u8) -> NonNull<u8> {
+        let layout = AlignedBuffer::layout(len);
+        // SAFETY: all that either of them asks for is a size above 0.
+        let start = unsafe { how(layout) };
+        NonNull::new(start).unwrap_or_else(|| handle_alloc_error(layout))
     }
 
     fn layout(len: usize) -> Layout {

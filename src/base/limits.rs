@@ -65,7 +65,7 @@ pub const SPARE_PAGES_MAX: usize = 256;
 pub const TRIM_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// After so many trims without being used a page is cold,
 pub const TRIMS_UNTIL_COLD: u32 = 3;
-/// and after so many one that was once used again after a pause of a trim or more.
+/// and after so many one that was once used again after a pause of a trim or more, or read again after it had been dropped as cold.
 pub const TRIMS_UNTIL_RETURNED_COLD: u32 = 60;
 /// Of the machine's memory, the part (one in so many) that pages in use may take when --cache-bytes does not say.
 pub const HOT_MEMORY_PART: u64 = 8;

@@ -55,7 +55,7 @@ struct Frame {
     used_at: Cell<Tick>,
     /// After how many trims it was used last.
     used_in: Cell<u32>,
-    /// It was once used again after a pause.
+    /// It was once used again after a pause, or read again after it had been dropped as cold.
     returned: Cell<bool>,
     /// Nobody reaches the page any more, but the checkpoint under way has not handed it out.
     retired: bool,

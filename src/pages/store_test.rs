@@ -19,6 +19,13 @@ fn filled(entries: u32, value: &[u8]) -> Store {
     store
 }
 
+/// The same, all of it in a checkpoint.
+fn filled_on_disk(entries: u32, value: &[u8]) -> (Store, TestDisk) {
+    let (mut store, mut disk) = (filled(entries, value), TestDisk::default());
+    disk.checkpoint(&mut store, b"");
+    (store, disk)
+}
+
 #[test]
 fn what_is_put_is_there() {
     let mut store = filled(10_000, &[7; 100]);
@@ -69,9 +76,7 @@ fn a_located_key_is_put_and_what_stands_behind_it_reweighed() {
 
 #[test]
 fn a_row_of_appends_fills_its_pages() {
-    let mut store = filled(50_000, &[1; 100]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (_, disk) = filled_on_disk(50_000, &[1; 100]);
     let report = disk.check_sound();
     let tree = &report.trees[1];
     let fill = tree.leaf_bytes as f64 / (tree.leaf_pages as f64 * (PAGE_BYTES - 32) as f64);
@@ -115,9 +120,7 @@ fn a_checkpoint_survives_and_what_came_after_does_not() {
 
 #[test]
 fn changes_during_a_checkpoint_belong_to_the_next() {
-    let mut store = filled(1_000, b"old");
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"1");
+    let (mut store, mut disk) = filled_on_disk(1_000, b"old");
     store.put(TREE, &key(1), &[b"two"], 0).expect("cached");
     let checkpoint = store.begin_checkpoint(b"2");
     store.put(TREE, &key(1), &[b"three"], 0).expect("cached");
@@ -144,9 +147,7 @@ fn changes_during_a_checkpoint_belong_to_the_next() {
 
 #[test]
 fn what_nobody_reaches_any_more_leaves_memory_with_its_write() {
-    let mut store = filled(10_000, &[1; 100]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"1");
+    let (mut store, mut disk) = filled_on_disk(10_000, &[1; 100]);
     let whole = store.cached_bytes();
     let change_all = |store: &mut Store, value: &[u8]| {
         (0..10_000).for_each(|number| store.put(TREE, &key(number), &[value], 0).expect("cached"));
@@ -172,9 +173,7 @@ fn what_nobody_reaches_any_more_leaves_memory_with_its_write() {
 
 #[test]
 fn pages_that_change_at_random_are_written_side_by_side() {
-    let mut store = filled(100_000, &[7; 100]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, mut disk) = filled_on_disk(100_000, &[7; 100]);
     let mut rng = crate::base::Prng::new(5);
     let (mut pages, mut runs) = (0, 0);
     for round in 0..30 {
@@ -228,9 +227,7 @@ fn pages_are_worth_writing_again_when_they_have_changed_much() {
 
 #[test]
 fn a_view_stays_as_it_was_pinned() {
-    let mut store = filled(3_000, &[1; 50]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, mut disk) = filled_on_disk(3_000, &[1; 50]);
     store.put(TREE, &key(7), &[b"dirty at the pin"], 3).expect("cached");
     let view = store.pin();
     let before = store.len(TREE);
@@ -293,9 +290,7 @@ fn the_mutant_pinned_page_reused_is_caught() {
 
 #[test]
 fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
-    let mut store = filled(3_000, &[1; PAGE_BYTES / 80]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, mut disk) = filled_on_disk(3_000, &[1; PAGE_BYTES / 80]);
     store.options = Options::with_cache(0);
     while store.evict() {}
     assert_eq!(store.cached_bytes(), 0);
@@ -319,9 +314,7 @@ fn what_a_waiting_call_has_found_stays_however_small_the_cache() {
 
 #[test]
 fn cold_pages_take_half_of_the_cache_and_warm_ones_all_of_it() {
-    let mut store = filled(3_000, &[1; 50]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, _) = filled_on_disk(3_000, &[1; 50]);
     let all = store.cached_bytes();
     store.options = Options::with_cache(all as usize);
     let second = |store: &mut Store, warm: std::ops::Range<u32>| {
@@ -347,9 +340,7 @@ fn cold_pages_take_half_of_the_cache_and_warm_ones_all_of_it() {
 
 #[test]
 fn what_comes_back_after_a_pause_stays_for_long() {
-    let mut store = filled(3_000, &[1; PAGE_BYTES / 80]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, mut disk) = filled_on_disk(3_000, &[1; PAGE_BYTES / 80]);
     let all = store.cached_bytes();
     store.options = Options { cache_bytes: 0, hot_bytes: all as usize, ..store.options };
     let uses = |store: &Store| (0..3_000).step_by(2).try_for_each(|number| store.get(TREE, &key(number)).map(|_| ()));
@@ -374,9 +365,7 @@ fn what_comes_back_after_a_pause_stays_for_long() {
 
 /// A store whose pages are all clean and may all be dropped when they are cold.
 fn of_cold_pages() -> (Store, TestDisk) {
-    let mut store = filled(3_000, &[1; 50]);
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, disk) = filled_on_disk(3_000, &[1; 50]);
     store.options = Options { cache_bytes: 0, hot_bytes: store.cached_bytes() as usize, ..store.options };
     (store, disk)
 }
@@ -524,9 +513,7 @@ fn damage_in_any_page_in_use_is_named() {
 
 #[test]
 fn a_lost_write_is_damage() {
-    let mut store = filled(2, b"old");
-    let mut disk = TestDisk::default();
-    disk.checkpoint(&mut store, b"");
+    let (mut store, mut disk) = filled_on_disk(2, b"old");
     let first = disk.bytes.clone();
     // Pages go round until a leaf stands where an older leaf stood.
     for round in 0..6u8 {

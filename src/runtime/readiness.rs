@@ -113,7 +113,7 @@ impl Readiness {
             while let heard @ 1.. = self.look(&mut events, &mut woken) {
                 woken.drain(..).for_each(Waker::wake);
                 if heard == SOCKETS_PER_LOOK_MAX {
-                    // Others have spoken as well: this was only the first part of a look.
+                    // There may be others who have spoken: they are heard before it rests.
                     break;
                 }
                 let rest = self.0.pace.borrow_mut().rest(clock()).max(self.0.gather.get());
